@@ -1,1 +1,32 @@
-//! placeholder
+//! The nouns of whydrop.
+//!
+//! Everything that passes between the crates is a type of this one: what was read ([`Reading`], [`Snapshot`]),
+//! what it means ([`Finding`], [`Note`], [`Ledger`]), what ends it ([`Fix`], [`Action`]) and the two
+//! documents that leave the program ([`Report`], [`Bundle`]).
+//! No I/O, no clock, no unsafe: a value here can be stored, replayed and compared.
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod bundle;
+pub mod delta;
+pub mod drops;
+pub mod finding;
+pub mod netfilter;
+pub mod probe;
+pub mod reading;
+pub mod report;
+pub mod shell;
+pub mod snapshot;
+pub mod target;
+pub mod text;
+
+pub use action::{Action, RuleRef};
+pub use bundle::{Bundle, NamespaceEvidence, Observation};
+pub use drops::{DropCount, DropEvent, DropLog};
+pub use finding::{Applicability, Direction, Evidence, Finding, Fix, Note, NoteStatus, Severity};
+pub use probe::ProbeResult;
+pub use reading::Reading;
+pub use report::{Coverage, CoverageStatus, Ledger, LedgerEntry, Report, Verdict};
+pub use snapshot::Snapshot;
+pub use target::{Entry, Role, Target, TargetKind};
+pub use text::{Lang, Phrase, Text};

@@ -1,0 +1,1 @@
+//! One namespace's whole state in one go.

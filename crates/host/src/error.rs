@@ -1,0 +1,58 @@
+//! Errors that name the operation, the object and the remedy.
+
+use whydrop_model::Phrase;
+
+/// Something on the machine could not be done.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot {operation} {object}: {reason}")]
+pub struct Error {
+    /// What was tried: `enter`, `read the rules of`.
+    pub operation: &'static str,
+    /// On what: `netns:web`.
+    pub object: String,
+    /// The kernel's own words, or ours.
+    pub reason: String,
+    /// errno, if the kernel refused.
+    pub errno: Option<i32>,
+    /// What to try, for people.
+    pub hint: Option<Phrase>,
+}
+
+impl Error {
+    /// An error with a reason of our own.
+    pub fn new(operation: &'static str, object: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { operation, object: object.into(), reason: reason.into(), errno: None, hint: None }
+    }
+
+    /// An error that the kernel gave.
+    pub fn io(operation: &'static str, object: impl Into<String>, error: &std::io::Error) -> Self {
+        // "Operation not permitted (os error 1)" -> "operation not permitted"
+        let text = error.to_string();
+        let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
+        Self { operation, object: object.into(), reason: words, errno: error.raw_os_error(), hint: None }
+    }
+
+    /// The same error with a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: Phrase) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    /// True for EPERM and EACCES.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.errno, Some(libc::EPERM | libc::EACCES))
+    }
+
+    /// This error as a reading: denied if a privilege is missing, else failed.
+    pub fn reading<T>(&self, needs: &str) -> whydrop_model::Reading<T> {
+        if self.is_denied() {
+            whydrop_model::Reading::Denied(needs.to_owned())
+        } else {
+            whydrop_model::Reading::Failed(self.to_string())
+        }
+    }
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,1 @@
+//! Recordings: written whole or not at all, read with every claim checked.

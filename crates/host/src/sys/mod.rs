@@ -1,0 +1,3 @@
+//! System calls: namespaces, netlink, capabilities. The only module of whydrop with `unsafe`, next to `trace::bpf`.
+
+pub mod netns;

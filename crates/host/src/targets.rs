@@ -1,0 +1,1 @@
+//! From the words of a user to open network namespaces.

@@ -1,0 +1,476 @@
+//! Changes to a namespace, as data. A fix is a list of them, and so is a fault of the lab.
+//!
+//! Each action carries what it replaces, so that its inverse is known before anything is changed, and the machine
+//! can be checked to be still as it was seen.
+
+use crate::netfilter::{Chain, Family, Hook, Rule, RuleVerdict, Tool};
+use crate::snapshot::{QdiscOptions, Route};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// Names one chain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChainRef {
+    /// Tool.
+    pub tool: Tool,
+    /// Family.
+    pub family: Family,
+    /// Table.
+    pub table: String,
+    /// Name.
+    pub name: String,
+}
+
+impl From<&Chain> for ChainRef {
+    fn from(chain: &Chain) -> Self {
+        Self { tool: chain.tool, family: chain.family, table: chain.table.clone(), name: chain.name.clone() }
+    }
+}
+
+/// A rule frozen as it was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleRef {
+    /// Its chain.
+    pub chain: ChainRef,
+    /// The rule; position or handle says where, text says that it is still the same.
+    pub rule: Rule,
+    /// True if no other rule of the chain has the same text: then it can be deleted by its text.
+    pub unique: bool,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// `ip link set dev D up|down`.
+    LinkState {
+        /// Interface.
+        dev: String,
+        /// Wanted state.
+        up: bool,
+    },
+    /// `ip link set dev D mtu N`.
+    LinkMtu {
+        /// Interface.
+        dev: String,
+        /// Wanted MTU in bytes.
+        mtu: u32,
+        /// MTU as seen.
+        was: u32,
+    },
+    /// `tc qdisc add`; also replaces the default qdisc at that place.
+    QdiscAdd(QdiscSpec),
+    /// `tc qdisc del`.
+    QdiscDelete(QdiscSpec),
+    /// Adds a base or plain chain (and its table, if missing).
+    ChainAdd {
+        /// Which.
+        chain: ChainRef,
+        /// Hook and priority of a base chain.
+        hook: Option<(Hook, i32)>,
+        /// Policy of a base chain.
+        policy: Option<RuleVerdict>,
+    },
+    /// Deletes an empty chain, and its table if that is then empty.
+    ChainDelete {
+        /// Which.
+        chain: ChainRef,
+        /// As in `ChainAdd`, for the way back.
+        hook: Option<(Hook, i32)>,
+        /// As in `ChainAdd`.
+        policy: Option<RuleVerdict>,
+    },
+    /// `iptables -P`, `nft chain … { policy … }`.
+    ChainPolicy {
+        /// Which.
+        chain: ChainRef,
+        /// Wanted policy.
+        policy: RuleVerdict,
+        /// Policy as seen.
+        was: RuleVerdict,
+    },
+    /// Inserts a rule at its position.
+    RuleInsert(RuleRef),
+    /// Deletes a rule.
+    RuleDelete(RuleRef),
+    /// `sysctl -w`.
+    Sysctl {
+        /// Dotted name.
+        name: String,
+        /// Wanted value.
+        value: String,
+        /// Value as seen.
+        was: String,
+    },
+    /// `ip route add`.
+    RouteAdd(RouteSpec),
+    /// `ip route del`.
+    RouteDelete(RouteSpec),
+    /// `ip addr add`.
+    AddressAdd {
+        /// Interface.
+        dev: String,
+        /// Address.
+        ip: IpAddr,
+        /// Prefix length.
+        prefix: u8,
+    },
+    /// `ip addr del`.
+    AddressDelete {
+        /// Interface.
+        dev: String,
+        /// Address.
+        ip: IpAddr,
+        /// Prefix length.
+        prefix: u8,
+    },
+    /// `ip neigh replace … nud permanent`.
+    NeighbourAdd {
+        /// Interface.
+        dev: String,
+        /// Address.
+        ip: IpAddr,
+        /// Link-layer address.
+        mac: String,
+    },
+    /// `ip neigh del`.
+    NeighbourDelete {
+        /// Interface.
+        dev: String,
+        /// Address.
+        ip: IpAddr,
+        /// Link-layer address as seen.
+        mac: String,
+    },
+}
+
+/// A qdisc with its place and options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QdiscSpec {
+    /// Interface.
+    pub dev: String,
+    /// netem, tbf, blackhole, pfifo …
+    pub kind: String,
+    /// Parent as in [`crate::snapshot::Qdisc`].
+    pub parent: u32,
+    /// Handle; 0 lets the kernel choose.
+    pub handle: u32,
+    /// Options.
+    pub options: QdiscOptions,
+}
+
+/// A route with the names of its devices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteSpec {
+    /// The route.
+    pub route: Route,
+    /// Name of the output interface of its only next hop.
+    pub dev: Option<String>,
+}
+
+/// `TC_H_ROOT`.
+pub const TC_ROOT: u32 = 0xffff_ffff;
+/// `TC_H_INGRESS` (= `TC_H_CLSACT`).
+pub const TC_INGRESS: u32 = 0xffff_fff1;
+
+impl Action {
+    /// The action that takes this one back; none where the way back is not known.
+    pub fn inverse(&self) -> Option<Self> {
+        Some(match self.clone() {
+            Self::LinkState { dev, up } => Self::LinkState { dev, up: !up },
+            Self::LinkMtu { dev, mtu, was } => Self::LinkMtu { dev, mtu: was, was: mtu },
+            Self::QdiscAdd(spec) => Self::QdiscDelete(spec),
+            // Options that were not decoded cannot be put back.
+            Self::QdiscDelete(spec) => match spec.options {
+                QdiscOptions::Other if spec.kind != "blackhole" => return None,
+                _ => Self::QdiscAdd(spec),
+            },
+            Self::ChainAdd { chain, hook, policy } => Self::ChainDelete { chain, hook, policy },
+            Self::ChainDelete { chain, hook, policy } => Self::ChainAdd { chain, hook, policy },
+            Self::ChainPolicy { chain, policy, was } => Self::ChainPolicy { chain, policy: was, was: policy },
+            Self::RuleInsert(rule) => Self::RuleDelete(rule),
+            Self::RuleDelete(rule) => Self::RuleInsert(rule),
+            Self::Sysctl { name, value, was } => Self::Sysctl { name, value: was, was: value },
+            Self::RouteAdd(spec) => Self::RouteDelete(spec),
+            Self::RouteDelete(spec) => Self::RouteAdd(spec),
+            Self::AddressAdd { dev, ip, prefix } => Self::AddressDelete { dev, ip, prefix },
+            Self::AddressDelete { dev, ip, prefix } => Self::AddressAdd { dev, ip, prefix },
+            Self::NeighbourAdd { dev, ip, mac } => Self::NeighbourDelete { dev, ip, mac },
+            Self::NeighbourDelete { dev, ip, mac } => Self::NeighbourAdd { dev, ip, mac },
+        })
+    }
+
+    /// The classic command that does the same, to be run inside the namespace.
+    pub fn argv(&self) -> Vec<String> {
+        let line = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        match self {
+            Self::LinkState { dev, up } => line(&["ip", "link", "set", "dev", dev, if *up { "up" } else { "down" }]),
+            Self::LinkMtu { dev, mtu, .. } => line(&["ip", "link", "set", "dev", dev, "mtu", &mtu.to_string()]),
+            Self::QdiscAdd(spec) => spec.argv("add"),
+            Self::QdiscDelete(spec) => spec.argv("del"),
+            Self::ChainAdd { chain, hook, policy } => chain.add_argv(hook.as_ref(), policy.as_ref()),
+            Self::ChainDelete { chain, .. } => match chain.tool {
+                Tool::Nft => line(&["nft", "delete", "chain", chain.family.word(), &chain.table, &chain.name]),
+                _ => line(&[chain.tool.command(), "-t", &chain.table, "-X", &chain.name]),
+            },
+            Self::ChainPolicy { chain, policy, .. } => chain.policy_argv(policy),
+            Self::RuleInsert(rule) => rule.insert_argv(),
+            Self::RuleDelete(rule) => rule.delete_argv(),
+            Self::Sysctl { name, value, .. } => line(&["sysctl", "-w", &format!("{name}={value}")]),
+            Self::RouteAdd(spec) => spec.argv("add"),
+            Self::RouteDelete(spec) => spec.argv("del"),
+            Self::AddressAdd { dev, ip, prefix } => line(&["ip", "addr", "add", &format!("{ip}/{prefix}"), "dev", dev]),
+            Self::AddressDelete { dev, ip, prefix } => {
+                line(&["ip", "addr", "del", &format!("{ip}/{prefix}"), "dev", dev])
+            }
+            Self::NeighbourAdd { dev, ip, mac } => line(&[
+                "ip", "neigh", "replace", &ip.to_string(), "lladdr", mac, "dev", dev, "nud", "permanent",
+            ]),
+            Self::NeighbourDelete { dev, ip, .. } => line(&["ip", "neigh", "del", &ip.to_string(), "dev", dev]),
+        }
+    }
+}
+
+/// Renders a tc handle: `1:10`, `800d:`.
+pub fn tc_handle(handle: u32) -> String {
+    let (major, minor) = (handle >> 16, handle & 0xffff);
+    if minor == 0 { format!("{major:x}:") } else { format!("{major:x}:{minor:x}") }
+}
+
+impl QdiscSpec {
+    fn argv(&self, verb: &str) -> Vec<String> {
+        let mut out: Vec<String> = ["tc", "qdisc", verb, "dev", &self.dev].map(String::from).into();
+        match self.parent {
+            TC_ROOT => out.push("root".into()),
+            TC_INGRESS => out.push(self.kind.clone()),
+            parent => out.extend(["parent".into(), tc_handle(parent)]),
+        }
+        if verb == "del" || self.parent == TC_INGRESS {
+            return out;
+        }
+        if self.handle != 0 {
+            out.extend(["handle".into(), tc_handle(self.handle)]);
+        }
+        out.push(self.kind.clone());
+        let mut opt = |name: &str, value: String| out.extend([name.to_owned(), value]);
+        match &self.options {
+            QdiscOptions::Netem { loss, limit, delay_us, jitter_us, corrupt, duplicate, reorder, rate, .. } => {
+                opt("limit", limit.to_string());
+                if *delay_us > 0 {
+                    opt("delay", format!("{delay_us}us"));
+                    if *jitter_us > 0 {
+                        out.push(format!("{jitter_us}us"));
+                    }
+                }
+                for (name, share) in [("loss", loss), ("corrupt", corrupt), ("duplicate", duplicate), ("reorder", reorder)] {
+                    if *share > 0.0 {
+                        out.extend([name.to_owned(), percent(*share)]);
+                    }
+                }
+                if *rate > 0 {
+                    out.extend(["rate".into(), format!("{}bit", rate * 8)]);
+                }
+            }
+            QdiscOptions::Tbf { rate, burst, limit } => {
+                opt("rate", format!("{}bit", rate * 8));
+                opt("burst", format!("{burst}b"));
+                opt("limit", format!("{limit}b"));
+            }
+            QdiscOptions::Htb { default, .. } => opt("default", format!("{default:x}")),
+            QdiscOptions::Fifo { limit } => opt("limit", limit.to_string()),
+            QdiscOptions::FqCodel { limit, target_us, .. } => {
+                opt("limit", limit.to_string());
+                opt("target", format!("{target_us}us"));
+            }
+            QdiscOptions::Other => {}
+        }
+        out
+    }
+}
+
+/// A share as tc takes it: `30%`, at most six decimals.
+fn percent(share: f64) -> String {
+    let text = format!("{:.6}", share * 100.0);
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+impl RouteSpec {
+    fn argv(&self, verb: &str) -> Vec<String> {
+        let route = &self.route;
+        let v6 = route.destination.is_ipv6();
+        let mut out: Vec<String> = vec!["ip".into()];
+        if v6 {
+            out.push("-6".into());
+        }
+        out.extend(["route".into(), verb.into()]);
+        if route.kind != "unicast" {
+            out.push(route.kind.clone());
+        }
+        out.push(match route.prefix {
+            0 => "default".into(),
+            prefix => format!("{}/{prefix}", route.destination),
+        });
+        if let Some(hop) = route.next_hops.first().filter(|_| route.next_hops.len() == 1) {
+            if let Some(gateway) = hop.gateway {
+                out.extend(["via".into(), gateway.to_string()]);
+            }
+            if let Some(dev) = &self.dev {
+                out.extend(["dev".into(), dev.clone()]);
+            }
+        }
+        if route.metric != 0 && !(v6 && route.metric == 1024) {
+            out.extend(["metric".into(), route.metric.to_string()]);
+        }
+        if !matches!(route.table, 0 | 254) {
+            out.extend(["table".into(), route.table.to_string()]);
+        }
+        if let Some(mtu) = route.mtu {
+            out.extend(["mtu".into(), mtu.to_string()]);
+        }
+        out
+    }
+}
+
+impl ChainRef {
+    fn policy_argv(&self, policy: &RuleVerdict) -> Vec<String> {
+        match self.tool {
+            Tool::Nft => {
+                let word = if *policy == RuleVerdict::Drop { "drop" } else { "accept" };
+                ["nft", "chain", self.family.word(), &self.table, &self.name, &format!("{{ policy {word} ; }}")]
+                    .map(String::from)
+                    .into()
+            }
+            _ => {
+                let word = if *policy == RuleVerdict::Drop { "DROP" } else { "ACCEPT" };
+                let mut out = self.iptables();
+                out.extend(["-P", &self.name, word].map(String::from));
+                out
+            }
+        }
+    }
+
+    fn add_argv(&self, hook: Option<&(Hook, i32)>, policy: Option<&RuleVerdict>) -> Vec<String> {
+        let mut out: Vec<String> = ["nft", "add", "chain", self.family.word(), &self.table, &self.name].map(String::from).into();
+        if let Some((hook, priority)) = hook {
+            let policy = if policy == Some(&RuleVerdict::Drop) { "drop" } else { "accept" };
+            out.push(format!("{{ type filter hook {} priority {priority} ; policy {policy} ; }}", hook.word()));
+        }
+        out
+    }
+
+    /// `iptables [-t TABLE]`; the filter table is the default and is left out, as people type it.
+    fn iptables(&self) -> Vec<String> {
+        let mut out = vec![self.tool.command().to_owned()];
+        if self.table != "filter" {
+            out.extend(["-t".into(), self.table.clone()]);
+        }
+        out
+    }
+}
+
+impl RuleRef {
+    fn delete_argv(&self) -> Vec<String> {
+        let chain = &self.chain;
+        match (chain.tool, self.rule.handle) {
+            (Tool::Nft, Some(handle)) => {
+                let mut out: Vec<String> = ["nft", "delete", "rule", chain.family.word()].map(String::from).into();
+                out.extend([chain.table.clone(), chain.name.clone(), "handle".into(), handle.to_string()]);
+                out
+            }
+            _ => {
+                let mut out = chain.iptables();
+                out.extend(["-D".to_owned(), chain.name.clone()]);
+                match self.words().filter(|_| self.unique) {
+                    // By text: still right after an earlier rule of the chain was deleted.
+                    Some(words) => out.extend(words),
+                    None => out.push(self.rule.position.to_string()),
+                }
+                out
+            }
+        }
+    }
+
+    fn insert_argv(&self) -> Vec<String> {
+        let chain = &self.chain;
+        let words = self.words().unwrap_or_else(|| vec![self.rule.text.clone()]);
+        if chain.tool == Tool::Nft {
+            let mut out: Vec<String> = ["nft", "insert", "rule", chain.family.word()].map(String::from).into();
+            out.extend([chain.table.clone(), chain.name.clone()]);
+            out.extend(words);
+            return out;
+        }
+        let mut out = chain.iptables();
+        out.extend(["-I".to_owned(), chain.name.clone(), self.rule.position.to_string()]);
+        out.extend(words);
+        out
+    }
+
+    /// The rule's text as words, unless a part of it was not decoded.
+    fn words(&self) -> Option<Vec<String>> {
+        use crate::netfilter::Match;
+        let whole = !self.rule.matches.iter().any(|m| matches!(m, Match::Other(text) if text.starts_with('?')));
+        whole.then(|| split_words(&self.rule.text))
+    }
+}
+
+/// Splits a rule's text at spaces, keeping double-quoted parts (comments) together without their quotes.
+fn split_words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut any, mut escaped) = (vec![], String::new(), false, false, false);
+    for c in text.chars() {
+        match c {
+            _ if escaped => {
+                word.push(c);
+                escaped = false;
+            }
+            '\\' if quoted => escaped = true,
+            '"' => {
+                quoted = !quoted;
+                any = true;
+            }
+            ' ' if !quoted => {
+                if any || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            c => word.push(c),
+        }
+    }
+    if any || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn netem() -> QdiscSpec {
+        let options = QdiscOptions::Netem {
+            loss: 0.3,
+            model: None,
+            limit: 1000,
+            delay_us: 0,
+            jitter_us: 0,
+            corrupt: 0.0,
+            duplicate: 0.0,
+            reorder: 0.0,
+            rate: 0,
+        };
+        QdiscSpec { dev: "eth0".into(), kind: "netem".into(), parent: TC_ROOT, handle: 0x800d_0000, options }
+    }
+
+    #[test]
+    fn a_deleted_qdisc_comes_back_with_its_options() {
+        let delete = Action::QdiscDelete(netem());
+        assert_eq!(delete.argv().join(" "), "tc qdisc del dev eth0 root");
+        let back = delete.inverse().unwrap();
+        assert_eq!(back.argv().join(" "), "tc qdisc add dev eth0 root handle 800d: netem limit 1000 loss 30%");
+    }
+
+    #[test]
+    fn words_keep_comments_together() {
+        assert_eq!(split_words(r#"-m comment --comment "a \"b\" c" -j DROP"#)[3], r#"a "b" c"#);
+    }
+}

@@ -1,0 +1,85 @@
+//! What the kernel's own drop events said.
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Everything that the tracer saw in the window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DropLog {
+    /// Step of the ladder: tp_btf, raw_tp, tracefs, drop_monitor.
+    pub step: String,
+    /// Every drop, counted in the kernel.
+    pub counts: Vec<DropCount>,
+    /// Some of them, with their packet.
+    pub sampled: Vec<DropEvent>,
+    /// Drops of which not even the count could be kept, and samples that found the ring full.
+    pub tracer_lost: u64,
+    /// Seconds traced.
+    pub seconds: f64,
+}
+
+/// Drops of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// Reason name of the running kernel (`NETFILTER_DROP`), `NOT_SPECIFIED` included; `REASON_n` if nameless;
+    /// empty where the kernel has no reasons.
+    pub reason: String,
+    /// Kernel function that dropped, without offset.
+    pub function: String,
+    /// Inode of the network namespace, if known.
+    pub netns_inode: Option<u64>,
+    /// Interface index in that namespace, if known.
+    pub link: Option<u32>,
+    /// Name of the interface, if known.
+    pub interface: Option<String>,
+    /// IP protocol number, if known.
+    pub protocol: Option<u8>,
+    /// How many.
+    pub drops: u64,
+}
+
+/// One dropped packet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DropEvent {
+    /// CLOCK_REALTIME in nanoseconds.
+    pub realtime_ns: u64,
+    /// As in [`DropCount`].
+    pub reason: String,
+    /// As in [`DropCount`].
+    pub function: String,
+    /// Inode of the network namespace, if known.
+    pub netns_inode: Option<u64>,
+    /// Interface index, if known.
+    pub link: Option<u32>,
+    /// Interface name, if known.
+    pub interface: Option<String>,
+    /// IP protocol number, if known.
+    pub protocol: Option<u8>,
+    /// Ethertype (0x0800 …), if known.
+    pub ethertype: Option<u16>,
+    /// Source; port 0 if the protocol has none.
+    pub source: Option<SocketAddr>,
+    /// Destination.
+    pub destination: Option<SocketAddr>,
+    /// TCP flags as in the header, if TCP.
+    pub tcp_flags: Option<u8>,
+    /// TCP sequence number, if TCP.
+    pub tcp_seq: Option<u32>,
+    /// Length of the packet in bytes.
+    pub length: u32,
+    /// Symbols of the stack, innermost first, if asked for.
+    pub stack: Vec<String>,
+    /// Owner of the packet's socket, never the interrupted task.
+    pub owner: Option<SocketOwner>,
+}
+
+/// Who owns the socket of a dropped packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketOwner {
+    /// Process id, if it could be found.
+    pub pid: Option<u32>,
+    /// Its name.
+    pub comm: Option<String>,
+    /// cgroup v2 path.
+    pub cgroup: Option<String>,
+}

@@ -1,0 +1,164 @@
+//! Result of an active probe, with honest accounting.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What one probe URL gave. Identity: `transmitted = received + late + lost`, and `not_sent` counts probes that
+/// never left (their send failed), which are not part of `transmitted`. Duplicates are further replies to a probe
+/// that was already counted, and never counted as received.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// The URL as given.
+    pub url: String,
+    /// Target id of the namespace where it started.
+    pub from: String,
+    /// Address that was probed, once resolved.
+    pub address: Option<IpAddr>,
+    /// How: `syn` (raw), `connect`, `icmp`, `udp`, `http`, `pmtu`, `path`.
+    pub method: String,
+    /// Probes that left.
+    pub transmitted: u64,
+    /// Probes answered in time (a RST is an answer).
+    pub received: u64,
+    /// Probes without any valid reply.
+    pub lost: u64,
+    /// Probes answered only after the deadline: the first reply was a retransmission or badly delayed.
+    pub late: u64,
+    /// Further replies.
+    pub duplicates: u64,
+    /// Probes whose send failed on this machine.
+    pub not_sent: u64,
+    /// Of the received: refused (RST, or ICMP port unreachable).
+    pub refused: u64,
+    /// (lost + late) / transmitted; none if nothing was transmitted.
+    pub loss: Option<f64>,
+    /// 95 % interval of `loss`, 0..1.
+    pub loss_ci95: Option<[f64; 2]>,
+    /// Round-trip times of answers in time.
+    pub rtt_ms: Option<Rtt>,
+    /// Estimated loss of the request.
+    pub forward: Option<Share>,
+    /// Estimated loss of the answer.
+    pub reverse: Option<Share>,
+    /// Where lost probes died.
+    pub fate: Vec<Fate>,
+    /// Errors of sends by errno name: EPERM, ENETUNREACH …
+    pub send_errors: BTreeMap<String, u64>,
+    /// ICMP errors that came back: `host unreachable from 10.0.0.1`.
+    pub icmp_errors: BTreeMap<String, u64>,
+    /// What http:// saw.
+    pub http: Option<Http>,
+    /// What pmtu:// saw.
+    pub pmtu: Option<Pmtu>,
+    /// Every packet of the probe, for the join with drop events.
+    pub packets: Vec<Packet>,
+}
+
+/// Round-trip times in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Rtt {
+    /// Smallest.
+    pub min: f64,
+    /// Mean.
+    pub avg: f64,
+    /// Median.
+    pub p50: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Largest.
+    pub max: f64,
+    /// Mean deviation as ping prints it.
+    pub mdev: f64,
+}
+
+/// An estimated share with its 95 % interval, 0..1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Share {
+    /// Point estimate.
+    pub loss: f64,
+    /// Interval.
+    pub ci95: [f64; 2],
+}
+
+/// Where probes died.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Fate {
+    /// Cause id; `unknown` where the place is out of sight.
+    pub cause: String,
+    /// Target id.
+    pub target: String,
+    /// How many probes.
+    pub probes: u64,
+}
+
+/// Phases of one HTTP request, in milliseconds; none for a phase that was not reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Http {
+    /// TCP connect.
+    pub connect_ms: Option<f64>,
+    /// From the request sent to the first byte of the answer.
+    pub first_byte_ms: Option<f64>,
+    /// Whole request.
+    pub total_ms: Option<f64>,
+    /// HTTP status code.
+    pub status: Option<u16>,
+    /// Bytes of the answer, header included.
+    pub bytes: u64,
+    /// Segments that this side sent again (TCP_INFO).
+    pub retransmissions: Option<u32>,
+    /// Largest segment in each direction (TCP_INFO snd_mss, rcv_mss).
+    pub mss: Option<(u32, u32)>,
+    /// What ended it early: `timeout`, `refused`, `reset` or an errno name.
+    pub error: Option<String>,
+}
+
+/// Path MTU as found by sending.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Pmtu {
+    /// Largest IP packet that passed, in bytes.
+    pub largest_ok: Option<u32>,
+    /// Smallest that did not.
+    pub smallest_lost: Option<u32>,
+    /// Next-hop MTU that an ICMP answer named, and who sent it.
+    pub icmp: Option<(IpAddr, u32)>,
+    /// True if too-big packets vanish without an ICMP answer.
+    pub black_hole: bool,
+}
+
+/// One probe packet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Packet {
+    /// Number, from 0.
+    pub seq: u32,
+    /// Source port, or ICMP sequence number.
+    pub sport: u16,
+    /// CLOCK_REALTIME nanoseconds of the send.
+    pub sent_ns: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Milliseconds to the first reply.
+    pub rtt_ms: Option<f64>,
+    /// Further replies.
+    pub duplicates: u32,
+}
+
+/// What became of one probe packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Answered in time.
+    Received,
+    /// Refused in time (RST, port unreachable).
+    Refused,
+    /// First answer after the deadline.
+    Late,
+    /// No answer.
+    Lost,
+    /// An ICMP error came back instead; counted as lost.
+    Unreachable,
+    /// The send failed; the errno name.
+    NotSent(String),
+}
