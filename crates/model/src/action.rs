@@ -204,13 +204,19 @@ impl Action {
     pub fn argv(&self) -> Vec<String> {
         let line = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         match self {
-            Self::LinkState { dev, up } => line(&["ip", "link", "set", "dev", dev, if *up { "up" } else { "down" }]),
-            Self::LinkMtu { dev, mtu, .. } => line(&["ip", "link", "set", "dev", dev, "mtu", &mtu.to_string()]),
+            Self::LinkState { dev, up } => {
+                line(&["ip", "link", "set", "dev", dev, if *up { "up" } else { "down" }])
+            }
+            Self::LinkMtu { dev, mtu, .. } => {
+                line(&["ip", "link", "set", "dev", dev, "mtu", &mtu.to_string()])
+            }
             Self::QdiscAdd(spec) => spec.argv("add"),
             Self::QdiscDelete(spec) => spec.argv("del"),
             Self::ChainAdd { chain, hook, policy } => chain.add_argv(hook.as_ref(), policy.as_ref()),
             Self::ChainDelete { chain, .. } => match chain.tool {
-                Tool::Nft => line(&["nft", "delete", "chain", chain.family.word(), &chain.table, &chain.name]),
+                Tool::Nft => {
+                    line(&["nft", "delete", "chain", chain.family.word(), &chain.table, &chain.name])
+                }
                 _ => line(&[chain.tool.command(), "-t", &chain.table, "-X", &chain.name]),
             },
             Self::ChainPolicy { chain, policy, .. } => chain.policy_argv(policy),
@@ -219,14 +225,27 @@ impl Action {
             Self::Sysctl { name, value, .. } => line(&["sysctl", "-w", &format!("{name}={value}")]),
             Self::RouteAdd(spec) => spec.argv("add"),
             Self::RouteDelete(spec) => spec.argv("del"),
-            Self::AddressAdd { dev, ip, prefix } => line(&["ip", "addr", "add", &format!("{ip}/{prefix}"), "dev", dev]),
+            Self::AddressAdd { dev, ip, prefix } => {
+                line(&["ip", "addr", "add", &format!("{ip}/{prefix}"), "dev", dev])
+            }
             Self::AddressDelete { dev, ip, prefix } => {
                 line(&["ip", "addr", "del", &format!("{ip}/{prefix}"), "dev", dev])
             }
             Self::NeighbourAdd { dev, ip, mac } => line(&[
-                "ip", "neigh", "replace", &ip.to_string(), "lladdr", mac, "dev", dev, "nud", "permanent",
+                "ip",
+                "neigh",
+                "replace",
+                &ip.to_string(),
+                "lladdr",
+                mac,
+                "dev",
+                dev,
+                "nud",
+                "permanent",
             ]),
-            Self::NeighbourDelete { dev, ip, .. } => line(&["ip", "neigh", "del", &ip.to_string(), "dev", dev]),
+            Self::NeighbourDelete { dev, ip, .. } => {
+                line(&["ip", "neigh", "del", &ip.to_string(), "dev", dev])
+            }
         }
     }
 }
@@ -254,7 +273,17 @@ impl QdiscSpec {
         out.push(self.kind.clone());
         let mut opt = |name: &str, value: String| out.extend([name.to_owned(), value]);
         match &self.options {
-            QdiscOptions::Netem { loss, limit, delay_us, jitter_us, corrupt, duplicate, reorder, rate, .. } => {
+            QdiscOptions::Netem {
+                loss,
+                limit,
+                delay_us,
+                jitter_us,
+                corrupt,
+                duplicate,
+                reorder,
+                rate,
+                ..
+            } => {
                 opt("limit", limit.to_string());
                 if *delay_us > 0 {
                     opt("delay", format!("{delay_us}us"));
@@ -262,7 +291,9 @@ impl QdiscSpec {
                         out.push(format!("{jitter_us}us"));
                     }
                 }
-                for (name, share) in [("loss", loss), ("corrupt", corrupt), ("duplicate", duplicate), ("reorder", reorder)] {
+                for (name, share) in
+                    [("loss", loss), ("corrupt", corrupt), ("duplicate", duplicate), ("reorder", reorder)]
+                {
                     if *share > 0.0 {
                         out.extend([name.to_owned(), percent(*share)]);
                     }
@@ -336,9 +367,16 @@ impl ChainRef {
         match self.tool {
             Tool::Nft => {
                 let word = if *policy == RuleVerdict::Drop { "drop" } else { "accept" };
-                ["nft", "chain", self.family.word(), &self.table, &self.name, &format!("{{ policy {word} ; }}")]
-                    .map(String::from)
-                    .into()
+                [
+                    "nft",
+                    "chain",
+                    self.family.word(),
+                    &self.table,
+                    &self.name,
+                    &format!("{{ policy {word} ; }}"),
+                ]
+                .map(String::from)
+                .into()
             }
             _ => {
                 let word = if *policy == RuleVerdict::Drop { "DROP" } else { "ACCEPT" };
@@ -350,10 +388,14 @@ impl ChainRef {
     }
 
     fn add_argv(&self, hook: Option<&(Hook, i32)>, policy: Option<&RuleVerdict>) -> Vec<String> {
-        let mut out: Vec<String> = ["nft", "add", "chain", self.family.word(), &self.table, &self.name].map(String::from).into();
+        let mut out: Vec<String> =
+            ["nft", "add", "chain", self.family.word(), &self.table, &self.name].map(String::from).into();
         if let Some((hook, priority)) = hook {
             let policy = if policy == Some(&RuleVerdict::Drop) { "drop" } else { "accept" };
-            out.push(format!("{{ type filter hook {} priority {priority} ; policy {policy} ; }}", hook.word()));
+            out.push(format!(
+                "{{ type filter hook {} priority {priority} ; policy {policy} ; }}",
+                hook.word()
+            ));
         }
         out
     }
@@ -373,7 +415,8 @@ impl RuleRef {
         let chain = &self.chain;
         match (chain.tool, self.rule.handle) {
             (Tool::Nft, Some(handle)) => {
-                let mut out: Vec<String> = ["nft", "delete", "rule", chain.family.word()].map(String::from).into();
+                let mut out: Vec<String> =
+                    ["nft", "delete", "rule", chain.family.word()].map(String::from).into();
                 out.extend([chain.table.clone(), chain.name.clone(), "handle".into(), handle.to_string()]);
                 out
             }
@@ -394,7 +437,8 @@ impl RuleRef {
         let chain = &self.chain;
         let words = self.words().unwrap_or_else(|| vec![self.rule.text.clone()]);
         if chain.tool == Tool::Nft {
-            let mut out: Vec<String> = ["nft", "insert", "rule", chain.family.word()].map(String::from).into();
+            let mut out: Vec<String> =
+                ["nft", "insert", "rule", chain.family.word()].map(String::from).into();
             out.extend([chain.table.clone(), chain.name.clone()]);
             out.extend(words);
             return out;
@@ -408,14 +452,16 @@ impl RuleRef {
     /// The rule's text as words, unless a part of it was not decoded.
     fn words(&self) -> Option<Vec<String>> {
         use crate::netfilter::Match;
-        let whole = !self.rule.matches.iter().any(|m| matches!(m, Match::Other(text) if text.starts_with('?')));
+        let whole =
+            !self.rule.matches.iter().any(|m| matches!(m, Match::Other(text) if text.starts_with('?')));
         whole.then(|| split_words(&self.rule.text))
     }
 }
 
 /// Splits a rule's text at spaces, keeping double-quoted parts (comments) together without their quotes.
 fn split_words(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted, mut any, mut escaped) = (vec![], String::new(), false, false, false);
+    let (mut words, mut word, mut quoted, mut any, mut escaped) =
+        (vec![], String::new(), false, false, false);
     for c in text.chars() {
         match c {
             _ if escaped => {
@@ -466,7 +512,10 @@ mod tests {
         let delete = Action::QdiscDelete(netem());
         assert_eq!(delete.argv().join(" "), "tc qdisc del dev eth0 root");
         let back = delete.inverse().unwrap();
-        assert_eq!(back.argv().join(" "), "tc qdisc add dev eth0 root handle 800d: netem limit 1000 loss 30%");
+        assert_eq!(
+            back.argv().join(" "),
+            "tc qdisc add dev eth0 root handle 800d: netem limit 1000 loss 30%"
+        );
     }
 
     #[test]

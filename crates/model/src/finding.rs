@@ -5,7 +5,9 @@ use crate::text::Phrase;
 use serde::{Deserialize, Serialize};
 
 /// How bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Costs packets or connections, in small part.
@@ -98,6 +100,8 @@ pub struct Finding {
     pub counted_by: Option<String>,
     /// One sentence.
     pub summary: Phrase,
+    /// What the cause means and why it loses packets.
+    pub explanation: Phrase,
     /// What acts, verbatim, where there is such a thing: the rule's text, the qdisc's line.
     pub exhibit: Option<String>,
     /// Witnesses.

@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod bundle;
+pub mod cause;
 pub mod delta;
 pub mod drops;
 pub mod finding;
@@ -22,6 +23,7 @@ pub mod text;
 
 pub use action::{Action, RuleRef};
 pub use bundle::{Bundle, NamespaceEvidence, Observation};
+pub use cause::Cause;
 pub use drops::{DropCount, DropEvent, DropLog};
 pub use finding::{Applicability, Direction, Evidence, Finding, Fix, Note, NoteStatus, Severity};
 pub use probe::ProbeResult;

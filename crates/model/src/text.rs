@@ -45,8 +45,13 @@ impl Text {
 
     /// Names of the placeholders of one language, sorted, without duplicates.
     pub fn placeholders(&self, lang: Lang) -> Vec<&'static str> {
-        let mut names: Vec<_> =
-            self.get(lang).split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(n, _)| n).collect();
+        let mut names: Vec<_> = self
+            .get(lang)
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| rest.split_once('}'))
+            .map(|(n, _)| n)
+            .collect();
         names.sort_unstable();
         names.dedup();
         names

@@ -22,7 +22,8 @@ impl Netns {
 
     /// A namespace by path (`/run/netns/web`, `/proc/PID/ns/net`).
     pub fn open(path: &Path) -> Result<Self> {
-        let fail = |e: &std::io::Error| Error::io("open the network namespace", path.display().to_string(), e);
+        let fail =
+            |e: &std::io::Error| Error::io("open the network namespace", path.display().to_string(), e);
         let file = File::open(path).map_err(|e| fail(&e))?;
         let inode = file.metadata().map_err(|e| fail(&e))?.ino();
         Ok(Self { file, inode })
