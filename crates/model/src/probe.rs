@@ -1,5 +1,6 @@
 //! Result of an active probe, with honest accounting.
 
+use crate::text::Phrase;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,7 +8,7 @@ use std::net::IpAddr;
 /// What one probe URL gave. Identity: `transmitted = received + late + lost`, and `not_sent` counts probes that
 /// never left (their send failed), which are not part of `transmitted`. Duplicates are further replies to a probe
 /// that was already counted, and never counted as received.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeResult {
     /// The URL as given.
     pub url: String,
@@ -53,6 +54,78 @@ pub struct ProbeResult {
     pub pmtu: Option<Pmtu>,
     /// Every packet of the probe, for the join with drop events.
     pub packets: Vec<Packet>,
+    /// What else the run saw.
+    #[serde(default)]
+    pub extra: Extra,
+}
+
+/// What a run saw beyond the counts. Everything here may be missing: a recording of an older whydrop reads as empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Extra {
+    /// Of the lost: the send succeeded, but no device of the namespace ever saw the packet (a queue dropped it).
+    /// None if nobody watched the devices.
+    pub never_left: Option<u64>,
+    /// Of the lost: the answer reached a device of the namespace, but no socket (its own filter dropped it).
+    pub dropped_on_return: Option<u64>,
+    /// Probes that were still open when the run was ended early; in no other count, nor in `packets`.
+    pub undecided: u64,
+    /// RFC 3550 jitter of the answers in time, in milliseconds.
+    pub jitter_ms: Option<f64>,
+    /// Longest time that a reply waited on this machine until the prober read it, in milliseconds; not part of any RTT.
+    pub host_delay_ms: Option<f64>,
+    /// How losses cluster, where the data say so.
+    pub bursts: Option<Bursts>,
+    /// Loss per flow, if several were used.
+    pub flows: Vec<Flow>,
+    /// What path:// saw, from the first hop on.
+    pub hops: Vec<Hop>,
+    /// What the pattern means, in words.
+    pub notes: Vec<Phrase>,
+}
+
+/// Runs of lost probes. A Gilbert model: `p` = P(lost | answered before), `r` = P(answered | lost before).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Bursts {
+    /// Longest run of lost probes.
+    pub longest: u32,
+    /// Mean length of the runs.
+    pub mean: f64,
+    /// P(lost | answered before).
+    pub p: f64,
+    /// P(answered | lost before).
+    pub r: f64,
+    /// True if losses cluster more than chance explains (Fisher's exact test, 1 %).
+    pub clustered: bool,
+}
+
+/// One flow (source port) of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Flow {
+    /// Source port.
+    pub sport: u16,
+    /// Probes that left.
+    pub transmitted: u64,
+    /// Lost or late.
+    pub lost: u64,
+}
+
+/// One hop of a path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Hop {
+    /// Time to live of the probes that died here.
+    pub ttl: u8,
+    /// Who answered; several if the path forks.
+    pub addresses: Vec<IpAddr>,
+    /// Probes sent.
+    pub transmitted: u64,
+    /// Answers.
+    pub received: u64,
+    /// Round-trip times.
+    pub rtt_ms: Option<Rtt>,
+    /// What the missing answers mean: `ok`, `loss` (persists to the end), `limited` (the hop limits its ICMP),
+    /// `silent` (never answers, later hops do), `end` (nothing answers from here on).
+    pub verdict: String,
 }
 
 /// Round-trip times in milliseconds.
