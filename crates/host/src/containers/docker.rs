@@ -1,0 +1,91 @@
+//! Docker's API over its socket; Podman serves the same one.
+
+use super::Container;
+use crate::error::Error;
+use bollard::Docker;
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use std::path::Path;
+use whydrop_model::{TargetKind, text};
+
+/// Seconds that an engine may take for one answer. A hung daemon must not hang a diagnosis.
+const TIMEOUT_S: u64 = 3;
+
+/// More containers than this are not listed: the answer is bounded, as everything that is read.
+const MOST: usize = 20_000;
+
+fn sockets(engine: TargetKind) -> &'static [&'static str] {
+    match engine {
+        TargetKind::Podman => &["/run/podman/podman.sock"],
+        _ => &["/var/run/docker.sock", "/run/docker.sock"],
+    }
+}
+
+fn word(engine: TargetKind) -> &'static str {
+    if engine == TargetKind::Podman { "podman" } else { "docker" }
+}
+
+fn connect(engine: TargetKind) -> Result<Option<(Docker, tokio::runtime::Runtime)>, Error> {
+    let from_env =
+        std::env::var("DOCKER_HOST").ok().and_then(|h| h.strip_prefix("unix://").map(str::to_owned));
+    let from_env = from_env.filter(|_| engine == TargetKind::Docker);
+    let path =
+        from_env.or_else(|| sockets(engine).iter().find(|p| Path::new(p).exists()).map(|p| (*p).to_owned()));
+    let Some(path) = path else { return Ok(None) };
+    let fail = |reason: String| Error::new("ask", format!("the {} engine at {path}", word(engine)), reason);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("start", "a runtime for the container engine's socket", &e))?;
+    let docker = Docker::connect_with_unix(&path, TIMEOUT_S, bollard::API_DEFAULT_VERSION)
+        .map_err(|e| fail(e.to_string()))?;
+    let docker = runtime.block_on(docker.negotiate_version()).map_err(|e| {
+        fail(chain(&e)).with_hint(
+            text!(
+                "run it as root, or as a member of the engine's group",
+                "以 root 身份运行，或加入该引擎的用户组"
+            )
+            .phrase(),
+        )
+    })?;
+    Ok(Some((docker, runtime)))
+}
+
+/// An error with its causes: bollard's own words alone hide the errno.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+pub(super) fn list(engine: TargetKind) -> Result<Option<Vec<Container>>, Error> {
+    let Some((docker, runtime)) = connect(engine)? else { return Ok(None) };
+    let options = ListContainersOptionsBuilder::new().all(true).build();
+    let summaries = runtime
+        .block_on(docker.list_containers(Some(options)))
+        .map_err(|e| Error::new("list", format!("the containers of {}", word(engine)), chain(&e)))?;
+    let container = |s: bollard::models::ContainerSummary| {
+        let names = s.names.into_iter().flatten().map(|n| n.trim_start_matches('/').to_owned()).collect();
+        let running = s.state.is_some_and(|state| state.to_string() == "running");
+        Some(Container { engine, id: s.id?, names, running })
+    };
+    Ok(Some(summaries.into_iter().take(MOST).filter_map(container).collect()))
+}
+
+pub(super) fn pid(container: &Container) -> Result<u32, Error> {
+    let fail = |reason: String| {
+        Error::new("find the process of", format!("{}:{}", word(container.engine), container.name()), reason)
+    };
+    let Some((docker, runtime)) = connect(container.engine)? else {
+        return Err(fail("the engine's socket is gone".into()));
+    };
+    let answer =
+        runtime.block_on(docker.inspect_container(&container.id, None)).map_err(|e| fail(chain(&e)))?;
+    match answer.state.and_then(|s| s.pid) {
+        Some(pid) if pid > 0 => u32::try_from(pid).map_err(|e| fail(e.to_string())),
+        _ => Err(fail("the container is not running".into())),
+    }
+}
