@@ -1,5 +1,6 @@
 //! Errors that name the operation, the object and the remedy.
 
+use crate::sys::netlink::errno;
 use whydrop_model::Phrase;
 
 /// Something on the machine could not be done.
@@ -29,7 +30,7 @@ impl Error {
         // "Operation not permitted (os error 1)" -> "operation not permitted"
         let text = error.to_string();
         let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
-        Self { operation, object: object.into(), reason: words, errno: error.raw_os_error(), hint: None }
+        Self { operation, object: object.into(), reason: words, errno: errno(error), hint: None }
     }
 
     /// The same error with a hint.
@@ -44,10 +45,28 @@ impl Error {
         matches!(self.errno, Some(libc::EPERM | libc::EACCES))
     }
 
-    /// This error as a reading: denied if a privilege is missing, else failed.
+    /// True if the kernel does not have what was asked for: no such file, protocol, family or operation.
+    pub fn is_absent(&self) -> bool {
+        matches!(
+            self.errno,
+            Some(
+                libc::ENOENT
+                    | libc::EOPNOTSUPP
+                    | libc::EPROTONOSUPPORT
+                    | libc::EAFNOSUPPORT
+                    | libc::ENOPROTOOPT
+                    | libc::ENOSYS
+            )
+        )
+    }
+
+    /// This error as a reading: denied if a privilege is missing (`needs` names it), absent if the kernel lacks the
+    /// feature, else failed.
     pub fn reading<T>(&self, needs: &str) -> whydrop_model::Reading<T> {
         if self.is_denied() {
             whydrop_model::Reading::Denied(needs.to_owned())
+        } else if self.is_absent() {
+            whydrop_model::Reading::Absent(self.to_string())
         } else {
             whydrop_model::Reading::Failed(self.to_string())
         }

@@ -1,0 +1,329 @@
+//! Netlink: one socket, dumps that are complete or fail, requests that end in an acknowledgement.
+//!
+//! Requests are built and replies decoded by `netlink_bindings`; the transport is our own, because a dump that the
+//! kernel marks as inconsistent (NLM_F_DUMP_INTR) must be repeated, and because 32 KiB reads make long dumps fast.
+#![allow(unsafe_code)] // setsockopt(NETLINK_EXT_ACK) has no safe wrapper in rustix
+
+use crate::error::{Error, Result};
+use netlink_bindings::traits::{NetlinkRequest, Protocol};
+use netlink_bindings::utils::{IterableChunks, parse_i32, parse_u16, parse_u32};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const HEADER: usize = 16;
+/// The kernel fills at most 32 KiB per read of a dump (net/netlink/af_netlink.c:netlink_dump); a single message
+/// cannot be longer than 64 KiB.
+const BUFFER: usize = 64 * 1024;
+/// How often a dump is repeated that was interrupted by a change.
+const ATTEMPTS: usize = 8;
+
+const NLM_F_REQUEST: u16 = libc::NLM_F_REQUEST as u16;
+const NLM_F_ACK: u16 = libc::NLM_F_ACK as u16;
+const NLM_F_DUMP: u16 = libc::NLM_F_DUMP as u16;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// A netlink socket. It belongs to the network namespace of the thread that opened it, wherever that thread goes.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: OwnedFd,
+    protocol: u16,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Netlink {
+    /// NETLINK_ROUTE: links, addresses, routes, tc.
+    pub fn route() -> Result<Self> {
+        Self::open(libc::NETLINK_ROUTE, "the route netlink")
+    }
+
+    /// NETLINK_NETFILTER: nftables, conntrack.
+    pub fn netfilter() -> Result<Self> {
+        Self::open(libc::NETLINK_NETFILTER, "the netfilter netlink")
+    }
+
+    /// NETLINK_SOCK_DIAG: sockets.
+    pub fn sock_diag() -> Result<Self> {
+        Self::open(libc::NETLINK_SOCK_DIAG, "the socket netlink")
+    }
+
+    fn open(protocol: libc::c_int, name: &'static str) -> Result<Self> {
+        let fail = |e: io::Error| Error::io("open", name, &e);
+        let number = u32::try_from(protocol).ok().and_then(std::num::NonZeroU32::new);
+        let socket = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            number.map(rustix::net::Protocol::from_raw),
+        )
+        .map_err(|e| fail(e.into()))?;
+        let on: libc::c_int = 1;
+        // SAFETY: the descriptor is open, and value and length describe one live c_int. A refusal only means that
+        // errors come without the kernel's sentence (before Linux 4.12), so the result does not matter.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_NETLINK,
+                libc::NETLINK_EXT_ACK,
+                std::ptr::from_ref(&on).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        Ok(Self { socket, protocol: protocol as u16, sequence: 0, buffer: vec![0; BUFFER] })
+    }
+
+    /// Sends a dump request and gives each reply's payload (without netlink header) to `parse`; what it returns is
+    /// collected, `None` leaves an entry out. A dump that a change interrupted is begun anew; one that never comes
+    /// to rest fails, since half a table must not pass for a whole one.
+    pub fn dump<R: NetlinkRequest, T>(
+        &mut self,
+        object: &'static str,
+        request: &R,
+        parse: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let kind = self.kind_of(request).map_err(|e| Error::io("read", object, &e))?;
+        self.dump_raw(object, kind, request.payload(), parse)
+    }
+
+    /// As [`Netlink::dump`], for requests that the bindings lack: message type and payload by hand.
+    pub fn dump_raw<T>(
+        &mut self,
+        object: &'static str,
+        kind: u16,
+        payload: &[u8],
+        mut parse: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        for _ in 0..ATTEMPTS {
+            let mut entries = Vec::new();
+            let mut collect = |reply: &[u8]| entries.extend(parse(reply));
+            let whole = self
+                .transact(kind, NLM_F_REQUEST | NLM_F_DUMP, payload, &mut collect)
+                .map_err(|e| Error::io("read", object, &e))?;
+            if whole {
+                return Ok(entries);
+            }
+        }
+        Err(Error::new("read", object, format!("it changed during each of {ATTEMPTS} reads")))
+    }
+
+    /// Sends one request and waits for its acknowledgement. The error carries the kernel's own sentence, if it
+    /// gave one.
+    pub fn execute<R: NetlinkRequest>(&mut self, request: &R) -> io::Result<()> {
+        let kind = self.kind_of(request)?;
+        let flags = request.flags() | NLM_F_REQUEST | NLM_F_ACK;
+        self.transact(kind, flags, request.payload(), &mut |_| ()).map(drop)
+    }
+
+    /// Sends one request and returns what `parse` makes of its first reply; `None` if the kernel only acknowledged.
+    pub fn get<R: NetlinkRequest, T>(
+        &mut self,
+        request: &R,
+        parse: impl FnMut(&[u8]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let kind = self.kind_of(request)?;
+        self.get_raw(kind, request.payload(), parse)
+    }
+
+    /// As [`Netlink::get`], with message type and payload by hand.
+    pub fn get_raw<T>(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        mut parse: impl FnMut(&[u8]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let mut found = None;
+        let mut keep = |reply: &[u8]| {
+            if found.is_none() {
+                found = parse(reply);
+            }
+        };
+        self.transact(kind, NLM_F_REQUEST | NLM_F_ACK, payload, &mut keep)?;
+        Ok(found)
+    }
+
+    fn kind_of<R: NetlinkRequest>(&self, request: &R) -> io::Result<u16> {
+        match request.protocol() {
+            Protocol::Raw { protonum, request_type } if protonum == self.protocol => Ok(request_type),
+            other => Err(io::Error::other(format!("{other:?} does not go over netlink {}", self.protocol))),
+        }
+    }
+
+    /// Sends one message and reads until its end; true if no change interrupted the dump.
+    fn transact(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        payload: &[u8],
+        each: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<bool> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let message = encode(kind, flags, self.sequence, payload)?;
+        let sent =
+            rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &message, SendFlags::empty()))?;
+        if sent != message.len() {
+            return Err(io::Error::other("the request was cut short"));
+        }
+        let mut whole = true;
+        loop {
+            let (_, length) = rustix::io::retry_on_intr(|| {
+                rustix::net::recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::TRUNC)
+            })?;
+            let datagram =
+                self.buffer.get(..length).ok_or_else(|| io::Error::other("a reply was too long"))?;
+            for message in Messages(datagram) {
+                // Of an earlier request whose reader gave up.
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                whole &= message.flags & NLM_F_DUMP_INTR == 0;
+                match i32::from(message.kind) {
+                    libc::NLMSG_DONE | libc::NLMSG_ERROR => return message.status().map(|()| whole),
+                    libc::NLMSG_OVERRUN => return Err(io::Error::other("replies were lost")),
+                    libc::NLMSG_NOOP => (),
+                    _ => each(message.payload),
+                }
+            }
+        }
+    }
+}
+
+/// One netlink message: header of 16 bytes, payload, padding to 4.
+fn encode(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(HEADER + payload.len()).map_err(io::Error::other)?;
+    let mut message = Vec::with_capacity(HEADER + payload.len());
+    message.extend(length.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend(sequence.to_ne_bytes());
+    message.extend(0u32.to_ne_bytes());
+    message.extend(payload);
+    Ok(message)
+}
+
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    payload: &'a [u8],
+}
+
+impl Message<'_> {
+    /// What an NLMSG_ERROR or NLMSG_DONE says: an errno, 0 for success, with the kernel's sentence where it gave one.
+    fn status(&self) -> io::Result<()> {
+        // Some dumps end in an NLMSG_DONE without a code.
+        let Some(code) = parse_i32(self.payload).filter(|code| *code != 0) else { return Ok(()) };
+        let error = io::Error::from_raw_os_error(code.saturating_neg());
+        Err(match self.sentence() {
+            Some(text) => Refused { text: whydrop_model::shell::sanitize(&text, 200), error }.into(),
+            None => error,
+        })
+    }
+
+    /// NLMSGERR_ATTR_MSG, behind the echoed request.
+    fn sentence(&self) -> Option<String> {
+        if self.flags & NLM_F_ACK_TLVS == 0 {
+            return None;
+        }
+        let echoed = match i32::from(self.kind) {
+            libc::NLMSG_DONE => 0,
+            _ if self.flags & NLM_F_CAPPED != 0 => HEADER,
+            _ => (parse_u32(self.payload.get(4..)?)? as usize).next_multiple_of(4),
+        };
+        let attributes = self.payload.get(4usize.checked_add(echoed)?..)?;
+        let (_, text) = IterableChunks::new(attributes).find(|(h, _)| h.r#type == NLMSGERR_ATTR_MSG)?;
+        Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())
+    }
+}
+
+/// An errno with the kernel's sentence; stands inside an `io::Error`.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}: {error}")]
+struct Refused {
+    text: String,
+    error: io::Error,
+}
+
+impl From<Refused> for io::Error {
+    fn from(refused: Refused) -> Self {
+        Self::new(refused.error.kind(), refused)
+    }
+}
+
+/// errno of an error of this module: that of the kernel, also when it came with a sentence.
+pub fn errno(error: &io::Error) -> Option<i32> {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Refused>());
+    inner.map_or(error, |refused| &refused.error).raw_os_error()
+}
+
+/// The messages of one datagram; ends at the first one that is not whole.
+struct Messages<'a>(&'a [u8]);
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    fn next(&mut self) -> Option<Message<'a>> {
+        let length = parse_u32(self.0)? as usize;
+        let message = Message {
+            kind: parse_u16(self.0.get(4..)?)?,
+            flags: parse_u16(self.0.get(6..)?)?,
+            sequence: parse_u32(self.0.get(8..)?)?,
+            payload: self.0.get(HEADER..length)?,
+        };
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_bindings::rt_link;
+
+    #[test]
+    fn messages_end_at_garbage() {
+        let mut datagram = encode(20, 2, 7, &[1, 2, 3]).unwrap();
+        datagram.push(0);
+        datagram.extend(encode(3, 2, 7, &0i32.to_ne_bytes()).unwrap());
+        datagram.extend([9, 9]);
+        let read: Vec<_> = Messages(&datagram).map(|m| (m.kind, m.payload.len())).collect();
+        assert_eq!(read, [(20, 3), (3, 4)]);
+        for length in 0..64u8 {
+            let bytes: Vec<u8> = (0..length).map(|i| i.wrapping_mul(length)).collect();
+            for message in Messages(&bytes) {
+                let _ = message.status();
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_carries_the_sentence_of_the_kernel() {
+        let mut payload = (-libc::ENODEV).to_ne_bytes().to_vec();
+        payload.extend([0; HEADER]);
+        payload.extend([11, 0, 1, 0]);
+        payload.extend(b"no dev\0");
+        let message =
+            Message { kind: 2, flags: NLM_F_CAPPED | NLM_F_ACK_TLVS, sequence: 1, payload: &payload };
+        let error = message.status().unwrap_err();
+        assert!(error.to_string().starts_with("no dev: "), "{error}");
+        assert_eq!(errno(&error), Some(libc::ENODEV));
+    }
+
+    #[test]
+    fn dumps_and_refusals_of_this_kernel() {
+        let mut route = Netlink::route().unwrap();
+        let request = rt_link::Request::new().op_getlink_dump(&rt_link::Ifinfomsg::default());
+        let links = route.dump("links", &request, |reply| Some(reply.len())).unwrap();
+        assert!(!links.is_empty());
+        let header = rt_link::Ifinfomsg { ifi_index: i32::MAX, ..Default::default() };
+        let request = rt_link::Request::new().op_getlink_do(&header);
+        let error = route.get(&request, |_| Some(())).unwrap_err();
+        assert_eq!(errno(&error), Some(libc::ENODEV));
+        // The socket serves on after a refusal.
+        let request = rt_link::Request::new().op_getlink_dump(&rt_link::Ifinfomsg::default());
+        assert_eq!(route.dump("links", &request, |_| Some(())).unwrap().len(), links.len());
+    }
+}
