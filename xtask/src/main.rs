@@ -1,2 +1,42 @@
-//! placeholder
-fn main() {}
+//! Development tasks of whydrop: `cargo xtask TASK`.
+//!
+//! Whatever the project needs beside cargo is written here in Rust, so that there is one language, one way to run
+//! it, and nothing that only works on one person's machine.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
+
+mod apt;
+mod ci;
+mod process;
+mod vm;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Development tasks of whydrop")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every check of the project: format, lints, tests, Docker, guests
+    Ci(ci::Options),
+    /// Run the whole-program tests in QEMU guests with Debian's kernels
+    Vm(vm::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Ci(options) => ci::run(&options),
+        Task::Vm(options) => vm::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
