@@ -1,1 +1,10 @@
 //! Shared helpers of the whole-program tests.
+//!
+//! The tests here know the program only as its users do: arguments, exit status, the report as JSON, and what the
+//! machine looks like afterwards. They panic with all that the program said, because that is what a failed test shows.
+
+mod namespace;
+mod program;
+
+pub use namespace::{Background, Namespace, command};
+pub use program::{Diagnosis, diagnose, whydrop};

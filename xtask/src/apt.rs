@@ -5,6 +5,16 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What the tests call, as (program, package).
+pub const TEST_TOOLS: &[(&str, &str)] = &[
+    ("conntrack", "conntrack"),
+    ("ethtool", "ethtool"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("nginx", "nginx-light"),
+    ("xtables-nft-multi", "iptables"),
+];
+
 /// Installs the packages whose program is not found. Each item is (program, package).
 ///
 /// Needs root only when something is missing.
@@ -14,6 +24,7 @@ pub fn install_missing(wanted: &[(&str, &str)]) -> Result<()> {
         .filter(|(program, _)| find_program(program).is_none())
         .map(|&(_, package)| package)
         .collect();
+    packages.sort_unstable();
     packages.dedup();
     if packages.is_empty() {
         return Ok(());

@@ -6,6 +6,7 @@
 
 mod apt;
 mod ci;
+mod docker;
 mod process;
 mod vm;
 
@@ -23,6 +24,8 @@ struct Arguments {
 enum Task {
     /// Run every check of the project: format, lints, tests, Docker, guests
     Ci(ci::Options),
+    /// Run the whole-program test with a real Docker engine
+    Docker,
     /// Run the whole-program tests in QEMU guests with Debian's kernels
     Vm(vm::Options),
 }
@@ -30,6 +33,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci(options) => ci::run(&options),
+        Task::Docker => docker::run(),
         Task::Vm(options) => vm::run(&options),
     };
     match outcome {

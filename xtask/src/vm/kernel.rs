@@ -96,8 +96,11 @@ impl Kernel {
             std::fs::create_dir_all(to.parent().context("a module has a directory")?)?;
             std::fs::copy(self.modules.join(&module), &to).with_context(|| format!("copying {module}"))?;
         }
+        // Newer packages leave these out.
         for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
-            std::fs::copy(self.modules.join(list), target.join(list))?;
+            if self.modules.join(list).exists() {
+                std::fs::copy(self.modules.join(list), target.join(list))?;
+            }
         }
         output(Command::new("depmod").arg("-b").arg(root).arg(&self.release))?;
         Ok(())

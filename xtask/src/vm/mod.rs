@@ -22,7 +22,7 @@ const TESTS: [&str; 1] = ["source_case"];
 const AT_ONCE: usize = 2;
 
 /// Options of `cargo xtask vm`.
-#[derive(clap::Args)]
+#[derive(clap::Parser)]
 pub struct Options {
     /// Kernels to boot
     #[arg(long, value_delimiter = ',', default_values_t = kernel::KERNELS.map(|(name, _)| name.to_owned()))]
@@ -43,17 +43,12 @@ pub struct Options {
 
 /// Runs the guests; an error names those that failed.
 pub fn run(options: &Options) -> Result<()> {
+    apt::install_missing(apt::TEST_TOOLS)?;
     apt::install_missing(&[
         ("qemu-system-x86_64", "qemu-system-x86"),
         ("busybox", "busybox-static"),
         ("depmod", "kmod"),
         ("strip", "binutils"),
-        ("conntrack", "conntrack"),
-        ("ethtool", "ethtool"),
-        ("ip", "iproute2"),
-        ("nft", "nftables"),
-        ("nginx", "nginx-light"),
-        ("xtables-nft-multi", "iptables"),
     ])?;
     let cache = cache_directory()?;
     let directory = target_directory()?.join("vm");
