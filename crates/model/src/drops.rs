@@ -1,10 +1,11 @@
 //! What the kernel's own drop events said.
 
+use crate::finding::Direction;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Everything that the tracer saw in the window.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DropLog {
     /// Step of the ladder: tp_btf, raw_tp, tracefs, drop_monitor.
     pub step: String,
@@ -16,10 +17,20 @@ pub struct DropLog {
     pub tracer_lost: u64,
     /// Seconds traced.
     pub seconds: f64,
+    /// Steps of the ladder above this one, each with the reason why it could not be taken.
+    #[serde(default)]
+    pub refused: Vec<String>,
+}
+
+impl DropLog {
+    /// True if drops carry their namespace; tracefs and drop-monitor show those of the whole machine, mixed.
+    pub fn knows_namespaces(&self) -> bool {
+        matches!(self.step.as_str(), "tp_btf" | "raw_tp")
+    }
 }
 
 /// Drops of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropCount {
     /// Reason name of the running kernel (`NETFILTER_DROP`), `NOT_SPECIFIED` included; `REASON_n` if nameless;
     /// empty where the kernel has no reasons.
@@ -34,12 +45,15 @@ pub struct DropCount {
     pub interface: Option<String>,
     /// IP protocol number, if known.
     pub protocol: Option<u8>,
+    /// Which way it went, if known.
+    #[serde(default)]
+    pub direction: Option<Direction>,
     /// How many.
     pub drops: u64,
 }
 
 /// One dropped packet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DropEvent {
     /// CLOCK_REALTIME in nanoseconds.
     pub realtime_ns: u64,
@@ -55,6 +69,9 @@ pub struct DropEvent {
     pub interface: Option<String>,
     /// IP protocol number, if known.
     pub protocol: Option<u8>,
+    /// Which way it went, if known.
+    #[serde(default)]
+    pub direction: Option<Direction>,
     /// Ethertype (0x0800 …), if known.
     pub ethertype: Option<u16>,
     /// Source; port 0 if the protocol has none.
@@ -65,16 +82,22 @@ pub struct DropEvent {
     pub tcp_flags: Option<u8>,
     /// TCP sequence number, if TCP.
     pub tcp_seq: Option<u32>,
-    /// Length of the packet in bytes.
+    /// Length of the packet in bytes, from its IP header on.
     pub length: u32,
-    /// Symbols of the stack, innermost first, if asked for.
+    /// First bytes of the packet, from its IP (or ARP) header on; at most 128.
+    #[serde(default)]
+    pub packet: Vec<u8>,
+    /// Offset of the drop in `function`, in bytes; differs between builds of a kernel.
+    #[serde(default)]
+    pub offset: Option<u32>,
+    /// Callers of `function`, innermost first, if asked for.
     pub stack: Vec<String>,
     /// Owner of the packet's socket, never the interrupted task.
     pub owner: Option<SocketOwner>,
 }
 
 /// Who owns the socket of a dropped packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketOwner {
     /// Process id, if it could be found.
     pub pid: Option<u32>,
