@@ -1,7 +1,8 @@
-//! Network namespaces: open, enter on a thread of its own, compare.
+//! Network namespaces: make, open, enter on a thread of its own, compare.
+#![allow(unsafe_code)] // unshare(2) is unsafe in rustix
 
 use crate::error::{Error, Result};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +19,18 @@ impl Netns {
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self> {
         Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// A new namespace: a loopback interface that is down, and nothing else. Needs CAP_SYS_ADMIN.
+    pub fn unshare() -> Result<Self> {
+        let thread = std::thread::spawn(|| {
+            // SAFETY: only the network namespace of this thread changes, and the thread ends here; descriptors
+            // stay shared.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+                .map_err(|e| Error::io("create", "a network namespace", &e.into()))?;
+            Self::current()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// A namespace by path (`/run/netns/web`, `/proc/PID/ns/net`).
