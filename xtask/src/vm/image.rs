@@ -42,9 +42,19 @@ impl Base {
     /// Builds it below `directory`; `payload` are the programs to run, by name, in this order.
     pub fn build(directory: &Path, payload: &[(String, PathBuf)], script: &str) -> Result<Self> {
         let root = fresh(&directory.join("base"))?;
-        for name in
-            ["bin", "dev", "etc", "proc", "root", "run/netns", "sys", "tmp", "payload", "var/log/nginx"]
-        {
+        for name in [
+            "bin",
+            "dev",
+            "etc",
+            "proc",
+            "root",
+            "run/netns",
+            "sys",
+            "tmp",
+            "payload",
+            "var/lib/nginx",
+            "var/log/nginx",
+        ] {
             std::fs::create_dir_all(root.join(name))?;
         }
         for (from, to) in [("bin", "sbin"), ("../bin", "usr/bin"), ("../bin", "usr/sbin")] {
