@@ -1,0 +1,163 @@
+//! Each crate exists for what it may not do. This test holds the directions between them, and the licences of what
+//! comes from outside.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// Crate, what it may depend on, and why not on more.
+const MAY_DEPEND_ON: [(&str, &[&str], &str); 8] = [
+    (
+        "whydrop-model",
+        &["schemars", "serde", "serde_json"],
+        "the nouns: a value can be stored, replayed and compared, so nothing here reads the machine or the clock",
+    ),
+    ("whydrop-facts", &["whydrop-model", "serde"], "knowledge as data: no I/O at run time"),
+    (
+        "whydrop-probe",
+        &["whydrop-model", "etherparse", "serde", "thiserror"],
+        "engines without sockets or clocks: tested without waiting and without root",
+    ),
+    (
+        "whydrop-checks",
+        &["whydrop-model", "whydrop-facts"],
+        "a rule sees evidence, never the machine: live and recorded cannot be told apart",
+    ),
+    (
+        "whydrop-report",
+        &["whydrop-model", "whydrop-facts", "serde", "serde_json", "unicode-width"],
+        "a renderer writes what it is given and looks nothing up",
+    ),
+    (
+        "whydrop-host",
+        &[
+            "whydrop-model",
+            "whydrop-facts",
+            "whydrop-probe",
+            "aya",
+            "bollard",
+            "etherparse",
+            "jiff",
+            "libc",
+            "netlink-bindings",
+            "netlink-socket2",
+            "rustix",
+            "serde",
+            "serde_json",
+            "socket2",
+            "thiserror",
+            "tokio",
+        ],
+        "reads and acts, but does not judge",
+    ),
+    (
+        "whydrop-lab",
+        &["whydrop-model", "whydrop-host", "anyhow", "libc", "rustix", "socket2"],
+        "sets up faults; knows nothing of the rules that must find them",
+    ),
+    (
+        "whydrop",
+        &[
+            "whydrop-model",
+            "whydrop-facts",
+            "whydrop-probe",
+            "whydrop-host",
+            "whydrop-checks",
+            "whydrop-report",
+            "whydrop-lab",
+            "anyhow",
+            "clap",
+            "clap_complete",
+            "clap_mangen",
+            "indicatif",
+            "jiff",
+            "rustix",
+            "serde_json",
+            "signal-hook",
+        ],
+        "joins the others; a new library here is a decision",
+    ),
+];
+
+fn metadata(arguments: &[&str]) -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1"])
+        .args(arguments)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo writes JSON")
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value[field].as_array().unwrap_or_else(|| panic!("cargo metadata has no list {field}"))
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_else(|| panic!("cargo metadata has no text {field} in {value}"))
+}
+
+#[test]
+fn each_crate_depends_only_on_what_its_promise_allows() {
+    let metadata = metadata(&["--no-deps"]);
+    let packages: BTreeMap<&str, &Value> =
+        list(&metadata, "packages").iter().map(|package| (text(package, "name"), package)).collect();
+    for (name, allowed, reason) in MAY_DEPEND_ON {
+        let package = packages.get(name).unwrap_or_else(|| panic!("no crate {name}"));
+        for dependency in list(package, "dependencies") {
+            // `kind` is null for a dependency of the built crate, else "dev" or "build".
+            let used = text(dependency, "name");
+            if dependency["kind"].is_null() {
+                assert!(allowed.contains(&used), "{name} must not depend on {used}: {reason}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_crate_is_judged() {
+    let metadata = metadata(&["--no-deps"]);
+    for package in list(&metadata, "packages") {
+        let (name, manifest) = (text(package, "name"), text(package, "manifest_path"));
+        if manifest.contains("/crates/") {
+            assert!(MAY_DEPEND_ON.iter().any(|(judged, ..)| *judged == name), "{name} has no promise here");
+        }
+    }
+}
+
+#[test]
+fn every_dependency_has_an_allowed_licence() {
+    let deny = include_str!("../../deny.toml");
+    let allowed =
+        deny.lines().find_map(|line| line.strip_prefix("allow = ")).expect("deny.toml allows licences");
+    let allowed: Vec<String> = serde_json::from_str(allowed).expect("a list in one line");
+    for package in list(&metadata(&["--filter-platform", "x86_64-unknown-linux-gnu"]), "packages") {
+        let licence = text(package, "license");
+        assert!(
+            permits(&allowed, licence),
+            "{} is under {licence}, which deny.toml does not allow",
+            package["name"]
+        );
+    }
+}
+
+/// Whether an SPDX expression can be met with these licences. `/` is the old spelling of OR.
+fn permits(allowed: &[String], expression: &str) -> bool {
+    expression.replace('/', " OR ").split(" AND ").all(|all_of| {
+        let any_of = all_of.trim_matches(['(', ')', ' ']);
+        any_of.split(" OR ").any(|licence| allowed.iter().any(|one| one == licence.trim()))
+    })
+}
+
+#[test]
+fn a_licence_expression_is_met_by_one_of_each_part() {
+    let allowed = ["MIT".to_owned(), "Unicode-3.0".to_owned()];
+    for good in ["MIT", "MIT/Apache-2.0", "GPL-2.0 OR MIT", "(MIT OR Apache-2.0) AND Unicode-3.0"] {
+        assert!(permits(&allowed, good), "{good}");
+    }
+    for bad in ["GPL-2.0", "MIT AND GPL-2.0", "Apache-2.0 WITH LLVM-exception"] {
+        assert!(!permits(&allowed, bad), "{bad}");
+    }
+}
