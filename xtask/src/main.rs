@@ -7,6 +7,7 @@
 mod apt;
 mod ci;
 mod docker;
+mod generate;
 mod process;
 mod vm;
 
@@ -26,6 +27,12 @@ enum Task {
     Ci(ci::Options),
     /// Run the whole-program test with a real Docker engine
     Docker,
+    /// Write the files that are made from the code
+    Gen {
+        /// Write nothing; fail if one of them is old
+        #[arg(long)]
+        check: bool,
+    },
     /// Run the whole-program tests in QEMU guests with Debian's kernels
     Vm(vm::Options),
 }
@@ -34,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci(options) => ci::run(&options),
         Task::Docker => docker::run(),
+        Task::Gen { check } => generate::generate(check),
         Task::Vm(options) => vm::run(&options),
     };
     match outcome {

@@ -1,12 +1,34 @@
 //! Quoting for a POSIX shell, and escaping of hostile text. whydrop never runs a shell; people do.
 
-/// Quotes one word so that a POSIX shell reads it back unchanged.
+/// True for what must never reach a terminal as it is: control characters and bidirectional controls.
+fn hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Quotes one word so that a shell reads it back unchanged. The result is safe to show: hostile characters are
+/// spelled as bytes in `$'...'` (POSIX 2024; bash, zsh, ksh, busybox).
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    if !word.chars().any(hostile) {
+        return format!("'{}'", word.replace('\'', r"'\''"));
+    }
+    let mut out = "$'".to_owned();
+    for c in word.chars() {
+        match c {
+            '\'' | '\\' => out.extend(['\\', c]),
+            c if hostile(c) => {
+                let mut bytes = [0; 4];
+                // Three octal digits: unlike \x they end by themselves.
+                out.extend(c.encode_utf8(&mut bytes).bytes().map(|b| format!("\\{b:03o}")));
+            }
+            c => out.push(c),
+        }
+    }
+    out + "'"
 }
 
 /// Joins an argv into one line for a POSIX shell.
@@ -23,8 +45,7 @@ pub fn sanitize(text: &str, max: usize) -> String {
             out.push_str("...");
             break;
         }
-        let bidi = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || bidi {
+        if hostile(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
@@ -40,6 +61,11 @@ mod tests {
     #[test]
     fn quotes_only_what_needs_it() {
         assert_eq!(join(&["ip", "link", "a b", "it's", ""]), r"ip link 'a b' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn a_quoted_word_cannot_steer_a_terminal() {
+        assert_eq!(quote("a\x1b[31m'\u{202e}"), r"$'a\033[31m\'\342\200\256'");
     }
 
     #[test]

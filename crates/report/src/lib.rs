@@ -1,1 +1,10 @@
-//! placeholder
+//! Renderers: a [`Report`](whydrop_model::Report) as text, JSON and Markdown, the catalogue in words, errors for people.
+//!
+//! Pure: everything writes into a [`std::io::Write`], nothing looks at the machine, the clock or the environment.
+#![forbid(unsafe_code)]
+
+pub mod json;
+mod layout;
+mod number;
+pub mod text;
+pub mod words;

@@ -1,0 +1,132 @@
+//! From the model to the document.
+
+use super::SCHEMA;
+use super::document::{Command, Document, Evidence, Finding, Fix, Host, Ledger, Note, Probe, Target, Tool};
+use whydrop_model::finding::Step;
+use whydrop_model::{Lang, Phrase, ProbeResult, Report, Role};
+
+/// The report as a document of the contract. `version` is that of the program.
+pub fn document(report: &Report, lang: Lang, version: &str) -> Document {
+    Document {
+        schema: SCHEMA,
+        tool: Tool { name: "whydrop", version: version.to_owned() },
+        lang,
+        host: Host { hostname: report.hostname.clone(), kernel: report.kernel.clone() },
+        started_at: report.started_at.clone(),
+        window_seconds: report.window_seconds,
+        targets: report.targets.iter().map(target).collect(),
+        verdict: report.verdict,
+        findings: report.findings.iter().enumerate().map(|(i, f)| finding(report, f, i, lang)).collect(),
+        notes: report.notes.iter().map(|n| note(n, lang)).collect(),
+        probes: report.probes.iter().map(probe).collect(),
+        ledger: Ledger {
+            lost: report.ledger.lost,
+            explained: report.ledger.explained,
+            unexplained: report.ledger.unexplained,
+            entries: report.ledger.entries.clone(),
+        },
+        coverage: report.coverage.clone(),
+    }
+}
+
+fn target(t: &whydrop_model::Target) -> Target {
+    let role = match t.role {
+        Role::Target => "target",
+        Role::Vantage => "vantage",
+    };
+    Target {
+        id: t.id.clone(),
+        kind: t.kind,
+        name: t.name.clone(),
+        netns_inode: t.netns_inode,
+        pid: t.pid,
+        container: t.container.clone(),
+        role: role.to_owned(),
+    }
+}
+
+fn finding(report: &Report, f: &whydrop_model::Finding, index: usize, lang: Lang) -> Finding {
+    let say = |p: &Phrase| p.get(lang).to_owned();
+    Finding {
+        id: format!("f{}", index + 1),
+        cause: f.cause.clone(),
+        layer: f.cause.split('.').next().unwrap_or(&f.cause).to_owned(),
+        stage: f.stage.clone(),
+        direction: f.direction,
+        target: f.target.clone(),
+        subject: f.subject.clone(),
+        severity: f.severity,
+        confidence: f.confidence,
+        packets_lost: f.packets_lost,
+        counted_by: f.counted_by.clone(),
+        summary: say(&f.summary),
+        explanation: say(&f.explanation),
+        exhibit: f.exhibit.clone(),
+        evidence: f.evidence.iter().map(|e| evidence(report, &f.target, e, lang)).collect(),
+        explains: f.explains.iter().map(say).collect(),
+        fixes: f.fixes.iter().map(|fix| self::fix(fix, lang)).collect(),
+    }
+}
+
+fn evidence(report: &Report, target: &str, e: &whydrop_model::Evidence, lang: Lang) -> Evidence {
+    let words: Vec<&str> = e.reproduce.iter().map(String::as_str).collect();
+    let target = report.target(target).filter(|_| !words.is_empty());
+    Evidence {
+        claim: e.claim.get(lang).to_owned(),
+        source: e.source.clone(),
+        reproduce: target.map(|t| t.command_line(&words)),
+        supports: e.supports,
+    }
+}
+
+fn fix(fix: &whydrop_model::Fix, lang: Lang) -> Fix {
+    let command = |step: &Step| Command { target: step.target.clone(), argv: step.action.argv() };
+    let back = |step: &Step| {
+        step.action.inverse().map(|action| Command { target: step.target.clone(), argv: action.argv() })
+    };
+    Fix {
+        title: fix.title.get(lang).to_owned(),
+        applicability: fix.applicability,
+        commands: fix.steps.iter().map(command).collect(),
+        undo: fix.steps.iter().rev().map(back).collect(),
+        persist: fix.persist.as_ref().map(|p| p.get(lang).to_owned()),
+        caution: fix.caution.as_ref().map(|p| p.get(lang).to_owned()),
+    }
+}
+
+fn note(n: &whydrop_model::Note, lang: Lang) -> Note {
+    Note {
+        cause: n.cause.clone(),
+        target: n.target.clone(),
+        subject: n.subject.clone(),
+        status: n.status,
+        text: n.text.get(lang).to_owned(),
+    }
+}
+
+/// One PROBE object of the contract; `whydrop probe --json` prints it alone.
+pub fn probe(p: &ProbeResult) -> Probe {
+    Probe {
+        url: p.url.clone(),
+        from: p.from.clone(),
+        address: p.address.map(|a| a.to_string()),
+        method: p.method.clone(),
+        transmitted: p.transmitted,
+        received: p.received,
+        lost: p.lost,
+        late: p.late,
+        duplicates: p.duplicates,
+        not_sent: p.not_sent,
+        refused: p.refused,
+        loss: p.loss,
+        loss_ci95: p.loss_ci95,
+        rtt_ms: p.rtt_ms,
+        forward: p.forward,
+        reverse: p.reverse,
+        fate: p.fate.clone(),
+        send_errors: p.send_errors.clone(),
+        icmp_errors: p.icmp_errors.clone(),
+        http: p.http.clone(),
+        pmtu: p.pmtu.clone(),
+    }
+}

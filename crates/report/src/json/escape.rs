@@ -1,0 +1,82 @@
+//! JSON writers that escape what could steer a terminal: serde_json leaves DEL, C1 and bidirectional controls as
+//! they are.
+
+use serde_json::ser::{Formatter, PrettyFormatter};
+use std::io::{self, Write};
+
+/// Writes a piece of a string, hostile characters as `\uXXXX`.
+fn fragment<W: ?Sized + Write>(writer: &mut W, text: &str) -> io::Result<()> {
+    let hostile = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut rest = text;
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| hostile(*c)) {
+        let (before, after) = rest.split_at(at);
+        // Every hostile character lies in the basic plane: one unit of UTF-16.
+        write!(writer, "{before}\\u{:04x}", c as u32)?;
+        rest = &after[c.len_utf8()..];
+    }
+    writer.write_all(rest.as_bytes())
+}
+
+/// One line.
+pub(super) struct Compact;
+
+impl Formatter for Compact {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        fragment(writer, text)
+    }
+}
+
+/// Indented by two spaces.
+#[derive(Default)]
+pub(super) struct Indented(PrettyFormatter<'static>);
+
+impl Formatter for Indented {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        fragment(writer, text)
+    }
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn hostile_characters_are_escaped_and_come_back() {
+        let text = "a\x1b[31m\u{7f}\u{9b}\u{202e}中\"\\";
+        let (mut lines, mut pretty) = (Vec::new(), Vec::new());
+        crate::json::line(&text, &mut lines).unwrap();
+        crate::json::pretty(&[text], &mut pretty).unwrap();
+        let lines = String::from_utf8(lines).unwrap();
+        assert!(lines.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{lines}");
+        assert_eq!(serde_json::from_str::<String>(&lines).unwrap(), text);
+        assert_eq!(serde_json::from_slice::<Vec<String>>(&pretty).unwrap(), [text]);
+    }
+}

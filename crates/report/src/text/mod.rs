@@ -1,0 +1,103 @@
+//! The report for people at a terminal.
+//!
+//! Order: verdict, probes, where (the ledger), causes, what is not a cause, what was not seen, the next command.
+//! The first line is the answer and the last lines are what to do; a reader can stop after any block.
+
+mod brief;
+mod cause;
+mod headline;
+mod ledger;
+mod next;
+mod outcome;
+mod plan;
+mod probes;
+mod seen;
+
+pub use outcome::outcome;
+pub use plan::plan;
+
+use crate::layout::{Page, Style, name};
+use std::io::{self, Write};
+use whydrop_model::{Lang, Report, Verdict};
+
+/// Causes that are told in full unless [`Options::every_cause`] is set; the rest take one line each.
+pub const FULL_CAUSES: usize = 8;
+
+/// How the text is to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Language.
+    pub lang: Lang,
+    /// Escape sequences for colour.
+    pub colour: bool,
+    /// For screen readers: sentences without columns and bars.
+    pub plain: bool,
+    /// One tab-separated line for each cause, and nothing else.
+    pub brief: bool,
+    /// All causes in full, however many: an explicit `--format text`.
+    pub every_cause: bool,
+    /// Columns of a line; commands may pass it.
+    pub width: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lang: Lang::En, colour: false, plain: false, brief: false, every_cause: false, width: 80 }
+    }
+}
+
+impl Options {
+    fn page(&self) -> Page {
+        // Below 40 columns nothing can be aligned; the terminal may break lines itself there.
+        Page::new(Style {
+            width: self.width.max(40),
+            colour: self.colour,
+            plain: self.plain,
+            lang: self.lang,
+        })
+    }
+}
+
+/// Writes the whole report.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(report: &Report, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    if options.brief {
+        return out.write_all(brief::lines(report).as_bytes());
+    }
+    let mut page = options.page();
+    headline::write(report, options.lang, &mut page);
+    // With nothing to explain the report is short: no blocks and no blank lines.
+    let airy = report.verdict == Verdict::Loss || !report.findings.is_empty();
+    if airy {
+        page.blank();
+        probes::write(report, options.lang, &mut page);
+        ledger::write(report, options, &mut page);
+        page.blank();
+        cause::write(report, options, &mut page);
+    } else if report.ledger.lost > 0 {
+        ledger::write(report, options, &mut page);
+    }
+    seen::write(report, options, &mut page);
+    if airy {
+        page.blank();
+    }
+    next::write(report, options, &mut page);
+    out.write_all(page.finish().as_bytes())
+}
+
+/// The short name of a target for sentences; its id where it is not in the report.
+fn target_name(report: &Report, id: &str) -> String {
+    name(report.target(id).map_or(id, |t| t.name.as_str()))
+}
+
+/// The words of an argv as they have to be typed from the caller's shell to run in the target's namespace.
+fn command_line(report: &Report, target: &str, argv: &[String]) -> String {
+    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+    match report.target(target) {
+        Some(target) => target.command_line(&words),
+        // Cannot be entered from here by any known way; a comment keeps a paste from running on the host.
+        None => format!("# in {}: {}", name(target), whydrop_model::shell::join(argv)),
+    }
+}

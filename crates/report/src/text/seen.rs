@@ -1,0 +1,156 @@
+//! What is not a cause, and what could not be looked at.
+
+use super::{Options, target_name};
+use crate::layout::{Page, name, width};
+use crate::words;
+use std::collections::BTreeSet;
+use whydrop_model::{Coverage, CoverageStatus, Lang, Note, Report, Text, Verdict, text};
+
+/// Notes shown below causes; the rest is in the JSON.
+const NOTES: usize = 10;
+/// Lines of notes when all is clear: the whole report stays within six.
+const LINES_CLEAR: usize = 2;
+/// Groups of unread sources shown.
+const GROUPS: usize = 6;
+/// A source whose absence is a blind spot, not an empty table.
+const DROP_EVENTS: &str = "drop_events";
+
+const INNOCENT: Text = text!("Not a cause", "不是原因");
+const UNSEEN: Text = text!("Not seen", "未能查看");
+
+pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
+    let lang = options.lang;
+    let column = width(INNOCENT.get(lang)).max(width(UNSEEN.get(lang))) + 2;
+    match report.verdict {
+        Verdict::Loss => notes(report, options, page),
+        _ => notes_in_short(report, lang, column, page),
+    }
+    for (i, line) in unseen(report, lang).iter().enumerate() {
+        page.entry(if i == 0 { UNSEEN.get(lang) } else { "" }, column, line);
+    }
+}
+
+/// What a note says, without its status.
+fn sentence(report: &Report, note: &Note, lang: Lang) -> String {
+    let text = text!("{target} {subject}: {text}", "{target} {subject}：{text}").fill(&[
+        ("target", &target_name(report, &note.target)),
+        ("subject", &name(&note.subject)),
+        ("text", &note.text.get(lang)),
+    ]);
+    let cause = note.cause.as_deref().map(|c| format!(" ({})", name(c))).unwrap_or_default();
+    format!("{}{cause}", text.get(lang))
+}
+
+fn notes(report: &Report, options: &Options, page: &mut Page) {
+    let lang = options.lang;
+    if report.notes.is_empty() {
+        return;
+    }
+    page.line(INNOCENT.get(lang));
+    let shown = &report.notes[..report.notes.len().min(NOTES)];
+    let status = |n: &Note| words::note_status(n.status).get(lang);
+    let column = shown.iter().map(|n| width(status(n)) + 4).max().unwrap_or(0);
+    for note in shown {
+        page.entry(&format!("  {}", status(note)), column, &sentence(report, note, lang));
+    }
+    more(report.notes.len() - shown.len(), "", column, lang, page);
+}
+
+fn notes_in_short(report: &Report, lang: Lang, column: usize, page: &mut Page) {
+    let mut label = INNOCENT.get(lang);
+    let fits = |s: &String| column + width(s) <= 80;
+    let mut shown: Vec<String> =
+        report.notes.iter().map(|n| sentence(report, n, lang)).filter(fits).take(LINES_CLEAR).collect();
+    if shown.len() < report.notes.len() {
+        // One line is for those that are not shown.
+        shown.truncate(LINES_CLEAR - 1);
+    }
+    for line in &shown {
+        page.entry(label, column, line);
+        label = "";
+    }
+    more(report.notes.len() - shown.len(), label, column, lang, page);
+}
+
+fn more(n: usize, label: &str, column: usize, lang: Lang, page: &mut Page) {
+    if n > 0 {
+        let text = text!("{n} more innocent things: --format json", "另有 {n} 项无害：--format json");
+        page.entry(label, column, text.fill(&[("n", &n)]).get(lang));
+    }
+}
+
+/// Sources that could not be read, those with one reason together; or what was read.
+fn unseen(report: &Report, lang: Lang) -> Vec<String> {
+    let hidden: Vec<&Coverage> = report.coverage.iter().filter(|c| is_blind(c)).collect();
+    if hidden.is_empty() {
+        return vec![all_read(report, lang)];
+    }
+    let mut groups: Vec<(&Coverage, BTreeSet<String>, BTreeSet<String>)> = Vec::new();
+    for c in hidden {
+        let (source, target) = (name(&c.source), target_name(report, &c.target));
+        match groups.iter_mut().find(|(g, ..)| g.status == c.status && g.detail == c.detail) {
+            Some((_, sources, targets)) => {
+                sources.insert(source);
+                targets.insert(target);
+            }
+            None => groups.push((c, [source].into(), [target].into())),
+        }
+    }
+    let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+    let mut lines: Vec<String> = groups
+        .iter()
+        .take(GROUPS)
+        .map(|(c, sources, targets)| {
+            let text = match c.status {
+                CoverageStatus::Denied => {
+                    text!("{sources} of {targets} (needs {detail})", "{targets} 的 {sources} (需要 {detail})")
+                }
+                _ => text!("{sources} of {targets} ({detail})", "{targets} 的 {sources} ({detail})"),
+            };
+            let (sources, targets, detail) = (list(sources), list(targets), name(&c.detail));
+            let text = text.fill(&[("sources", &sources), ("targets", &targets), ("detail", &detail)]);
+            text.get(lang).to_owned()
+        })
+        .collect();
+    if groups.len() > GROUPS {
+        let n = groups.len() - GROUPS;
+        let text = text!("{n} more: --format json", "另有 {n} 项：--format json").fill(&[("n", &n)]);
+        lines.push(text.get(lang).to_owned());
+    }
+    lines
+}
+
+/// True for a source that could hide a loss. A table that the kernel does not have hides none.
+pub(super) fn is_blind(c: &Coverage) -> bool {
+    match c.status {
+        CoverageStatus::Denied | CoverageStatus::Failed => true,
+        CoverageStatus::Absent => c.source == DROP_EVENTS,
+        CoverageStatus::Read => false,
+    }
+}
+
+fn all_read(report: &Report, lang: Lang) -> String {
+    let read = || report.coverage.iter().filter(|c| c.status == CoverageStatus::Read);
+    let targets = read().map(|c| c.target.as_str()).collect::<BTreeSet<_>>().len();
+    let sources = read().map(|c| c.source.as_str()).collect::<BTreeSet<_>>().len();
+    if sources == 0 {
+        return text!("nothing was looked at", "什么都没有查看").get(lang).to_owned();
+    }
+    let tracer = report.coverage.iter().find(|c| c.source == DROP_EVENTS).map(|c| name(&c.detail));
+    let text = match (&tracer, targets) {
+        (Some(_), 1) => text!(
+            "nothing missing: {sources} sources, drop events by {step}",
+            "无：{sources} 个来源均已读取，丢包事件来自 {step}"
+        ),
+        (Some(_), _) => text!(
+            "nothing missing: {sources} sources in {targets} namespaces, drop events by {step}",
+            "无：{targets} 个命名空间的 {sources} 个来源均已读取，丢包事件来自 {step}"
+        ),
+        (None, _) => text!(
+            "kernel drops were not traced; {sources} sources were read in {targets} namespaces",
+            "未跟踪内核丢包事件；已读取 {targets} 个命名空间的 {sources} 个来源"
+        ),
+    };
+    let step = tracer.unwrap_or_default();
+    text.fill(&[("sources", &sources), ("targets", &targets), ("step", &step)]).get(lang).to_owned()
+}
