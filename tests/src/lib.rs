@@ -5,6 +5,8 @@
 
 mod namespace;
 mod program;
+mod web_server;
 
 pub use namespace::{Background, Namespace, command};
 pub use program::{Diagnosis, diagnose, whydrop};
+pub use web_server::WebServer;
