@@ -82,6 +82,9 @@ pub struct DropEvent {
     pub tcp_flags: Option<u8>,
     /// TCP sequence number, if TCP.
     pub tcp_seq: Option<u32>,
+    /// Identifier and sequence number, if it is an ICMP echo or its reply.
+    #[serde(default)]
+    pub echo: Option<(u16, u16)>,
     /// Length of the packet in bytes, from its IP header on.
     pub length: u32,
     /// First bytes of the packet, from its IP (or ARP) header on; at most 128.

@@ -1,1 +1,206 @@
-//! placeholder
+//! The kernel's drop events: where each packet died, by its own account.
+//!
+//! [`Tracer::start`] takes the best step of a ladder that this machine allows and says why it could not take the
+//! ones above. Drops are counted in the kernel, all of them; some are sampled with their packet.
+
+mod bpf;
+mod layout;
+mod names;
+mod owner;
+mod packet;
+mod reasons;
+mod symbols;
+
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use whydrop_model::{DropCount, DropEvent, DropLog};
+
+/// Reason of the row that holds the drops for whose shape the count map had no room.
+pub const OTHER: &str = "OTHER";
+/// How often a recording looks at its ring: long enough to cost nothing, short enough for the ring to hold.
+const POLL: Duration = Duration::from_millis(50);
+/// Samples that a recording keeps: about 8 MiB.
+const MOST_SAMPLES: usize = 8192;
+
+/// A way to learn of drops; better ones are smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// BPF, following kernel pointers directly.
+    TpBtf,
+    /// BPF, copying what it reads.
+    RawTp,
+}
+
+impl Step {
+    /// All, best first.
+    pub const LADDER: [Self; 2] = [Self::TpBtf, Self::RawTp];
+
+    /// The word in reports.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TpBtf => "tp_btf",
+            Self::RawTp => "raw_tp",
+        }
+    }
+
+    /// The step with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::LADDER.into_iter().find(|step| step.word() == word)
+    }
+
+    fn start(self, options: &TraceOptions) -> Result<Box<dyn Source>> {
+        match self {
+            Self::TpBtf | Self::RawTp => Ok(Box::new(bpf::BpfSource::start(self, options)?)),
+        }
+    }
+}
+
+/// What to trace.
+#[derive(Clone, Debug)]
+pub struct TraceOptions {
+    /// Inodes of the network namespaces to watch; empty for all. Drops whose namespace cannot be told are kept.
+    pub netns: Vec<u64>,
+    /// Take the stack of sampled drops: it tells the netfilter hook.
+    pub stacks: bool,
+    /// Look for the processes that own the sockets of sampled packets; walks /proc at most every two seconds.
+    pub owners: bool,
+    /// Step to begin with; those above are left out.
+    pub from: Step,
+}
+
+impl Default for TraceOptions {
+    fn default() -> Self {
+        Self { netns: vec![], stacks: true, owners: false, from: Step::TpBtf }
+    }
+}
+
+/// Every step failed; each with its reason.
+#[derive(Clone, Debug)]
+pub struct LadderReport(pub Vec<(Step, Error)>);
+
+impl LadderReport {
+    /// One line per step.
+    pub fn words(&self) -> Vec<String> {
+        self.0.iter().map(|(step, error)| format!("{}: {error}", step.word())).collect()
+    }
+
+    /// True if each step failed for want of a privilege.
+    pub fn is_denied(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|(_, error)| error.is_denied())
+    }
+}
+
+impl std::fmt::Display for LadderReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words().join("; "))
+    }
+}
+
+/// What a source counted until its end.
+struct Totals {
+    counts: Vec<DropCount>,
+    lost: u64,
+}
+
+/// One step of the ladder at work.
+trait Source: Send {
+    /// Hands over what was sampled since the last call; never blocks.
+    fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()>;
+    /// Stops, hands over the last samples, and counts.
+    fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals>;
+}
+
+/// A running tracer. Dropping it stops it.
+pub struct Tracer {
+    source: Box<dyn Source>,
+    step: Step,
+    refused: LadderReport,
+    started: Instant,
+}
+
+impl Tracer {
+    /// Starts on the best step that works. Takes 50 to 100 ms.
+    pub fn start(options: &TraceOptions) -> std::result::Result<Self, LadderReport> {
+        let mut refused = LadderReport(vec![]);
+        for step in Step::LADDER.into_iter().filter(|&step| step >= options.from) {
+            match step.start(options) {
+                Ok(source) => return Ok(Self { source, step, refused, started: Instant::now() }),
+                Err(error) => refused.0.push((step, error)),
+            }
+        }
+        Err(refused)
+    }
+
+    /// Where on the ladder it stands.
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
+    /// Steps that were tried before, and why they failed.
+    pub fn refused(&self) -> &LadderReport {
+        &self.refused
+    }
+
+    /// Hands over the packets sampled since the last call. To be called every 50 to 100 ms; never blocks.
+    pub fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()> {
+        self.source.poll(sink)
+    }
+
+    /// Stops. The last samples go to `sink`; the log holds the counts, and no samples.
+    pub fn stop(mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<DropLog> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let totals = self.source.finish(sink)?;
+        Ok(DropLog {
+            step: self.step.word().to_owned(),
+            counts: totals.counts,
+            sampled: vec![],
+            tracer_lost: totals.lost,
+            seconds,
+            refused: self.refused.words(),
+        })
+    }
+
+    /// Goes on in a thread of its own until [`Recording::stop`].
+    pub fn record(self) -> Recording {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = thread::spawn(move || record(self, &seen));
+        Recording { stop, thread }
+    }
+}
+
+/// A tracer that keeps its samples, on a thread of its own.
+pub struct Recording {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<DropLog>>,
+}
+
+impl Recording {
+    /// Stops and gives everything.
+    pub fn stop(self) -> Result<DropLog> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(Error::new("record", "drop events", "the tracer's thread ended")))
+    }
+}
+
+fn record(mut tracer: Tracer, stop: &AtomicBool) -> Result<DropLog> {
+    let mut sampled = vec![];
+    let mut keep = |event| {
+        if sampled.len() < MOST_SAMPLES {
+            sampled.push(event);
+        }
+    };
+    while !stop.load(Ordering::Acquire) {
+        tracer.poll(&mut keep)?;
+        thread::park_timeout(POLL);
+    }
+    let mut log = tracer.stop(&mut keep)?;
+    log.sampled = sampled;
+    Ok(log)
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// Counts every skb:kfree_skb by shape and samples some of the packets.
+//
+// The same body is attached as tp_btf (kernel pointers are followed directly) and as raw_tp (they are copied with
+// bpf_probe_read_kernel), so that a kernel that refuses the first still runs the second.
+#include "ktypes.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "drops.h"
+
+// The helpers that the program calls ask for a GPL-compatible licence; "Dual MIT/GPL" is what the kernel knows.
+char _license[] SEC("license") = "Dual MIT/GPL";
+
+// Set by the loader before the program is verified; the verifier drops what is switched off.
+volatile const __u8 only_targets = 0;
+volatile const __u8 with_stack = 0;
+
+// The first drops of a shape on a CPU are all sampled, so that a rare drop is seen beside a storm.
+#define ALWAYS_SAMPLED 64
+// After that so many per CPU and jiffy: 400 to 4000 a second, depending on CONFIG_HZ.
+#define SAMPLED_PER_JIFFY 4
+// Inodes of namespaces are given from 0xF0000000 on (PROC_DYNAMIC_FIRST), the first network namespace from
+// 0xEFFFFFF0 on since 6.18. Anything below was no namespace: a union of struct sk_buff showed another member.
+#define LOWEST_NAMESPACE 0xEFFFFFF0u
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86DD
+#define IFF_LOOPBACK 8
+// Socket states in which the rest of struct sock is not there: tcp_states.h.
+#define TCP_TIME_WAIT 6
+#define TCP_NEW_SYN_RECV 12
+#define SKB_DST_PTRMASK (~1UL)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct shape);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 2 << 20);
+} samples SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u8);
+} targets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LOSSES);
+	__type(key, __u32);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+struct allowance {
+	__u64 jiffy;
+	__u64 left;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct allowance);
+} allowances SEC(".maps");
+
+// `direct` is a constant wherever this is inlined: one of the two arms remains.
+#define GET(pointer, field)                                                                                \
+	({                                                                                                 \
+		typeof((pointer)->field) value_;                                                           \
+		if (direct)                                                                                \
+			value_ = (pointer)->field;                                                         \
+		else                                                                                       \
+			bpf_core_read((void *)&value_, sizeof(value_), &(pointer)->field);                 \
+		value_;                                                                                    \
+	})
+
+static __always_inline int is_kernel_pointer(const void *pointer)
+{
+	return (__s64)pointer < 0;
+}
+
+static __always_inline void lose(__u32 what)
+{
+	__u64 *n = bpf_map_lookup_elem(&losses, &what);
+	if (n)
+		*n += 1;
+}
+
+static __always_inline int may_sample(void)
+{
+	__u32 zero = 0;
+	struct allowance *allowance = bpf_map_lookup_elem(&allowances, &zero);
+	if (!allowance)
+		return 0;
+	__u64 jiffy = bpf_jiffies64();
+	if (allowance->jiffy != jiffy) {
+		allowance->jiffy = jiffy;
+		allowance->left = SAMPLED_PER_JIFFY;
+	}
+	if (!allowance->left)
+		return 0;
+	allowance->left -= 1;
+	return 1;
+}
+
+static __always_inline __u32 device_netns(struct net_device *dev, const int direct)
+{
+	struct net *net = GET(dev, nd_net.net);
+	if (!is_kernel_pointer(net))
+		return 0;
+	__u32 inum = GET(net, ns.inum);
+	return inum >= LOWEST_NAMESPACE ? inum : 0;
+}
+
+static __always_inline __u32 socket_netns(struct sock *sk, const int direct)
+{
+	struct net *net = GET(sk, __sk_common.skc_net.net);
+	if (!is_kernel_pointer(net))
+		return 0;
+	__u32 inum = GET(net, ns.inum);
+	return inum >= LOWEST_NAMESPACE ? inum : 0;
+}
+
+static __always_inline void read_owner(struct sample *sample, struct sock *sk, const int direct)
+{
+	unsigned char state = GET(sk, __sk_common.skc_state);
+	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV)
+		return;
+	struct socket *socket = GET(sk, sk_socket);
+	if (is_kernel_pointer(socket)) {
+		struct file *file = GET(socket, file);
+		if (is_kernel_pointer(file)) {
+			struct inode *inode = GET(file, f_inode);
+			if (is_kernel_pointer(inode))
+				sample->socket_inode = GET(inode, i_ino);
+		}
+	}
+	struct cgroup *cgroup = 0;
+	if (bpf_core_field_exists(sk->sk_cgrp_data.cgroup)) {
+		bpf_core_read(&cgroup, sizeof(cgroup), &sk->sk_cgrp_data.cgroup);
+	} else {
+		__u64 word = 0;
+		struct sock_cgroup_data___5_14 *data = (void *)&sk->sk_cgrp_data;
+		bpf_core_read(&word, sizeof(word), &data->val);
+		if (!(word & 1))
+			cgroup = (struct cgroup *)word;
+	}
+	if (is_kernel_pointer(cgroup))
+		sample->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
+}
+
+static __always_inline void take_sample(void *ctx, struct sk_buff *skb, struct sock *sk, struct net_device *dev,
+					const struct shape *shape, __u16 ethertype, const void *network,
+					const int direct)
+{
+	struct sample *sample = bpf_ringbuf_reserve(&samples, sizeof(*sample), 0);
+	if (!sample) {
+		lose(LOSS_RING);
+		return;
+	}
+	sample->shape = *shape;
+	sample->monotonic_ns = bpf_ktime_get_ns();
+	sample->socket_inode = 0;
+	sample->cgroup_id = 0;
+	sample->ethertype = ethertype;
+	sample->length = GET(skb, len);
+	__builtin_memset(sample->interface, 0, sizeof(sample->interface));
+	if (dev)
+		bpf_core_read(sample->interface, sizeof(sample->interface), &dev->name);
+	if (sk)
+		read_owner(sample, sk, direct);
+
+	// Only the linear part is copied: what lies behind it is other memory of the kernel.
+	__s64 available = (__s64)(GET(skb, data) + (GET(skb, len) - GET(skb, data_len)) - (unsigned char *)network);
+	__u64 captured = 0;
+	if (available > 0)
+		captured = available > PACKET_BYTES ? PACKET_BYTES : available;
+	asm volatile("" : "+r"(captured));
+	if (captured > PACKET_BYTES)
+		captured = PACKET_BYTES;
+	if (bpf_probe_read_kernel(sample->packet, captured, network) < 0)
+		captured = 0;
+	sample->captured = captured;
+
+	__builtin_memset(sample->stack, 0, sizeof(sample->stack));
+	if (with_stack)
+		bpf_get_stack(ctx, sample->stack, sizeof(sample->stack), 0);
+	bpf_ringbuf_submit(sample, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline int on_drop(void *ctx, struct sk_buff *skb, __u64 location, __u32 reason, struct sock *rx_sk,
+				   const int direct)
+{
+	struct shape shape = { .location = location, .reason = reason };
+
+	// skb->dev shares its place with a red-black tree node and with UDP's notes; a socket, where there is one,
+	// is the better witness of the namespace.
+	struct sock *sk = rx_sk;
+	if (!sk)
+		sk = GET(skb, sk);
+	if (sk)
+		shape.netns = socket_netns(sk, direct);
+
+	struct net_device *dev = GET(skb, dev);
+	__u32 dev_netns = is_kernel_pointer(dev) ? device_netns(dev, direct) : 0;
+	if (!dev_netns)
+		dev = 0;
+	if (!shape.netns)
+		shape.netns = dev_netns;
+
+	struct dst_entry *dst = (struct dst_entry *)(GET(skb, _skb_refdst) & SKB_DST_PTRMASK);
+	struct net_device *dst_dev = is_kernel_pointer(dst) ? BPF_CORE_READ(dst, dev) : 0;
+	if (!shape.netns && dst_dev)
+		shape.netns = device_netns(dst_dev, 0);
+
+	if (only_targets && shape.netns) {
+		__u32 netns = shape.netns;
+		if (!bpf_map_lookup_elem(&targets, &netns))
+			return 0;
+	}
+
+	// skb_iif is 0 until a packet is received; a route to the loopback device is one to this machine.
+	__u32 iif = GET(skb, skb_iif);
+	if (!iif)
+		shape.direction = DIRECTION_TRANSMIT;
+	else if (dst_dev && !(BPF_CORE_READ(dst_dev, flags) & IFF_LOOPBACK))
+		shape.direction = DIRECTION_FORWARD;
+	else
+		shape.direction = DIRECTION_RECEIVE;
+	shape.ifindex = dev ? GET(dev, ifindex) : iif;
+
+	__u16 ethertype = __builtin_bswap16(GET(skb, protocol));
+	__u16 offset = GET(skb, network_header);
+	const unsigned char *network =
+		offset && offset != 0xffff ? GET(skb, head) + offset : GET(skb, data);
+	__u8 protocol = 0;
+	if (ethertype == ETH_P_IP)
+		shape.has_protocol = !bpf_probe_read_kernel(&protocol, 1, network + 9);
+	else if (ethertype == ETH_P_IPV6)
+		shape.has_protocol = !bpf_probe_read_kernel(&protocol, 1, network + 6);
+	shape.protocol = protocol;
+
+	__u64 *count = bpf_map_lookup_elem(&counts, &shape);
+	if (!count) {
+		__u64 none = 0;
+		bpf_map_update_elem(&counts, &shape, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&counts, &shape);
+	}
+	if (count)
+		*count += 1;
+	else
+		lose(LOSS_SHAPE);
+
+	if ((count && *count <= ALWAYS_SAMPLED) || may_sample())
+		take_sample(ctx, skb, sk, dev, &shape, ethertype, network, direct);
+	return 0;
+}
+
+// The field's presence is a constant after relocation: the verifier never sees a read of an argument that this
+// kernel's tracepoint does not have.
+#define HAS_REASON bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->reason)
+#define HAS_SOCKET bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->rx_sk)
+
+SEC("tp_btf/kfree_skb")
+int drop_tp_btf(__u64 *ctx)
+{
+	__u32 reason = 0;
+	struct sock *rx_sk = 0;
+	if (HAS_REASON)
+		reason = ctx[2];
+	if (HAS_SOCKET)
+		rx_sk = (struct sock *)ctx[3];
+	return on_drop(ctx, (struct sk_buff *)ctx[0], ctx[1], reason, rx_sk, 1);
+}
+
+SEC("raw_tp/kfree_skb")
+int drop_raw_tp(__u64 *ctx)
+{
+	__u32 reason = 0;
+	struct sock *rx_sk = 0;
+	if (HAS_REASON)
+		reason = ctx[2];
+	if (HAS_SOCKET)
+		rx_sk = (struct sock *)ctx[3];
+	return on_drop(ctx, (struct sk_buff *)ctx[0], ctx[1], reason, rx_sk, 0);
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// What passes from the tracer to user space. src/trace/layout.rs reads the same bytes.
+#ifndef WHYDROP_DROPS_H
+#define WHYDROP_DROPS_H
+
+// Bytes kept of a sampled packet, from its network header: IPv6, an extension header and TCP with options.
+#define PACKET_BYTES 128
+// Frames kept of a stack; about five of them are the tracepoint's own.
+#define STACK_FRAMES 20
+
+enum direction {
+	DIRECTION_UNKNOWN = 0,
+	DIRECTION_RECEIVE = 1,
+	DIRECTION_TRANSMIT = 2,
+	DIRECTION_FORWARD = 3,
+};
+
+// One shape of drop; drops of a shape are counted together. No padding: the map compares bytes.
+struct shape {
+	__u64 location;
+	__u32 reason;
+	__u32 netns;
+	__u32 ifindex;
+	__u8 protocol;
+	__u8 has_protocol;
+	__u8 direction;
+	__u8 zero;
+};
+
+// One sampled packet.
+struct sample {
+	struct shape shape;
+	__u64 monotonic_ns;
+	__u64 socket_inode;
+	__u64 cgroup_id;
+	__u32 length;
+	__u16 ethertype;
+	__u16 captured;
+	char interface[16];
+	__u8 packet[PACKET_BYTES];
+	__u64 stack[STACK_FRAMES];
+};
+
+// Indices of `losses`: what the tracer itself could not keep.
+enum loss {
+	LOSS_SHAPE = 0, // drops whose shape found the count map full
+	LOSS_RING = 1,	// samples that found the ring full; the drop itself was counted
+	LOSSES = 2,
+};
+
+#endif

@@ -1,0 +1,246 @@
+//! The first two steps of the ladder: the BPF program of `bpf/drops.bpf.c`, attached as tp_btf or as raw_tp.
+
+use super::layout::{SHAPE_BYTES, Sample, Shape};
+use super::names::Names;
+use super::{Source, Step, Totals, TraceOptions, packet};
+use crate::error::{Error, Result};
+use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use whydrop_model::{DropCount, DropEvent};
+
+/// Compiled from `bpf/` by `cargo xtask bpf`; CI compares the hash of its sources.
+static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/drops.bpf.o");
+const TRACEPOINT: &str = "kfree_skb";
+/// Samples taken from the ring in one poll, so that a storm cannot hold the caller.
+const PER_POLL: usize = 16_384;
+/// Indices of the map `losses`.
+const LOSS_SHAPE: u32 = 0;
+const LOSS_RING: u32 = 1;
+
+/// A loaded and attached program with its maps.
+pub struct BpfSource {
+    /// Detaches when dropped; the maps and `program` live on.
+    attached: Option<Ebpf>,
+    program: OwnedFd,
+    ring: RingBuf<MapData>,
+    counts: PerCpuHashMap<MapData, [u8; SHAPE_BYTES], u64>,
+    losses: PerCpuArray<MapData, u64>,
+    names: Names,
+    /// Names of interfaces as samples showed them: by namespace and index.
+    interfaces: HashMap<(Option<u64>, u32), String>,
+}
+
+impl BpfSource {
+    /// Loads and attaches; `step` says how.
+    pub fn start(step: Step, options: &TraceOptions) -> Result<Self> {
+        raise_memlock();
+        let names = Names::start(options.owners);
+        let btf =
+            Btf::from_sys_fs().map_err(|e| Error::new("read", "/sys/kernel/btf/vmlinux", e.to_string()))?;
+        let only_targets = u8::from(!options.netns.is_empty());
+        let with_stack = u8::from(options.stacks);
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global("only_targets", &only_targets, true)
+            .override_global("with_stack", &with_stack, true)
+            .load(OBJECT)
+            .map_err(|e| load_error(&e))?;
+        fill_targets(&mut ebpf, &options.netns)?;
+        let program = attach(&mut ebpf, step, &btf).map_err(|e| program_error(&e))?;
+        let mut take = |name: &str| {
+            ebpf.take_map(name)
+                .ok_or_else(|| Error::new("find", format!("the BPF map {name}"), "not in the object"))
+        };
+        let map_error = |e: aya::maps::MapError| Error::new("open", "a BPF map", e.to_string());
+        Ok(Self {
+            ring: RingBuf::try_from(take("samples")?).map_err(map_error)?,
+            counts: PerCpuHashMap::try_from(take("counts")?).map_err(map_error)?,
+            losses: PerCpuArray::try_from(take("losses")?).map_err(map_error)?,
+            attached: Some(ebpf),
+            program,
+            names,
+            interfaces: HashMap::new(),
+        })
+    }
+
+    /// Runs of the program that the kernel skipped because it was running already on that CPU (an interrupt
+    /// dropped a packet while a drop was being counted). Kernels before 5.12 do not tell.
+    fn skipped(&self) -> Option<u64> {
+        let fdinfo =
+            fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", self.program.as_raw_fd())).ok()?;
+        let line = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        line.trim().parse().ok()
+    }
+
+    fn event(&mut self, sample: Sample, clock_offset: u64) -> DropEvent {
+        let (function, offset) = self.names.function(sample.shape.location);
+        let stack = self.names.callers(&sample.stack, sample.shape.location);
+        if let (Some(link), Some(name)) = (sample.shape.link, &sample.interface) {
+            self.interfaces.entry((sample.shape.netns, link)).or_insert_with(|| name.clone());
+        }
+        let mut event = DropEvent {
+            realtime_ns: sample.monotonic_ns.wrapping_add(clock_offset),
+            reason: self.names.reason(sample.shape.reason),
+            function,
+            offset,
+            netns_inode: sample.shape.netns,
+            link: sample.shape.link,
+            interface: sample.interface,
+            protocol: sample.shape.protocol,
+            direction: sample.shape.direction,
+            ethertype: Some(sample.ethertype).filter(|&e| e != 0),
+            length: sample.length,
+            packet: sample.packet,
+            stack,
+            owner: self.names.owner(sample.socket_inode, sample.cgroup_id),
+            ..DropEvent::default()
+        };
+        packet::describe(&mut event);
+        event
+    }
+
+    /// Shapes become rows; shapes that differ only in the offset inside a function become one.
+    fn rows(&mut self) -> Result<Vec<DropCount>> {
+        type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>);
+        let mut rows: BTreeMap<Row, DropCount> = BTreeMap::new();
+        for entry in self.counts.iter() {
+            let (bytes, per_cpu) = entry.map_err(|e| Error::new("read", "the drop counts", e.to_string()))?;
+            let shape = Shape::parse(&bytes);
+            let drops: u64 = per_cpu.iter().sum();
+            let reason = self.names.reason(shape.reason);
+            let (function, _) = self.names.function(shape.location);
+            let way = shape.direction.map(|d| d as u8);
+            let key = (reason.clone(), function.clone(), shape.netns, shape.link, shape.protocol, way);
+            let row = rows.entry(key).or_insert_with(|| DropCount {
+                reason,
+                function,
+                netns_inode: shape.netns,
+                link: shape.link,
+                interface: shape.link.and_then(|link| self.interfaces.get(&(shape.netns, link)).cloned()),
+                protocol: shape.protocol,
+                direction: shape.direction,
+                drops: 0,
+            });
+            row.drops += drops;
+        }
+        Ok(rows.into_values().filter(|row| row.drops > 0).collect())
+    }
+
+    fn lost(&self, index: u32) -> Result<u64> {
+        let per_cpu = self.losses.get(&index, 0);
+        per_cpu
+            .map(|values| values.iter().sum())
+            .map_err(|e| Error::new("read", "the tracer's losses", e.to_string()))
+    }
+}
+
+impl Source for BpfSource {
+    fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()> {
+        let offset = clock_offset();
+        for _ in 0..PER_POLL {
+            let Some(sample) = self.ring.next().and_then(|bytes| Sample::parse(&bytes)) else { break };
+            let event = self.event(sample, offset);
+            sink(event);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
+        self.attached = None;
+        self.poll(sink)?;
+        // A drop whose shape found no room is a row of its own: its number is known, its place is not.
+        let uncounted = self.lost(LOSS_SHAPE)?;
+        let mut counts = self.rows()?;
+        if uncounted > 0 {
+            counts.push(DropCount {
+                reason: super::OTHER.to_owned(),
+                drops: uncounted,
+                ..DropCount::default()
+            });
+        }
+        Ok(Totals { counts, lost: self.skipped().into_iter().sum::<u64>() + self.lost(LOSS_RING)? })
+    }
+}
+
+fn attach(ebpf: &mut Ebpf, step: Step, btf: &Btf) -> std::result::Result<OwnedFd, ProgramError> {
+    let name = if step == Step::TpBtf { "drop_tp_btf" } else { "drop_raw_tp" };
+    let program = ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?;
+    if step == Step::TpBtf {
+        let program: &mut BtfTracePoint = program.try_into()?;
+        program.load(TRACEPOINT, btf)?;
+        program.attach()?;
+    } else {
+        let program: &mut RawTracePoint = program.try_into()?;
+        program.load()?;
+        program.attach(TRACEPOINT)?;
+    }
+    let fd = program.fd()?.as_fd().try_clone_to_owned();
+    fd.map_err(ProgramError::IOError)
+}
+
+/// Inodes of network namespaces fit into 32 bits in the kernel (struct ns_common).
+fn fill_targets(ebpf: &mut Ebpf, netns: &[u64]) -> Result<()> {
+    let fail = |reason: String| Error::new("fill", "the BPF map targets", reason);
+    let map = ebpf.map_mut("targets").ok_or_else(|| fail("not in the object".into()))?;
+    let mut targets = BpfHashMap::<_, u32, u8>::try_from(map).map_err(|e| fail(e.to_string()))?;
+    for &inode in netns {
+        let inode = u32::try_from(inode).map_err(|e| fail(e.to_string()))?;
+        targets.insert(inode, 1, 0).map_err(|e| fail(e.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. If it cannot be raised the load itself will say so.
+fn raise_memlock() {
+    let hard = getrlimit(Resource::Memlock).maximum;
+    if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: hard, maximum: hard });
+    }
+}
+
+/// What to add to CLOCK_MONOTONIC to get CLOCK_REALTIME, in nanoseconds.
+fn clock_offset() -> u64 {
+    let now = |clock| {
+        let t = clock_gettime(clock);
+        (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec as u64)
+    };
+    now(ClockId::Realtime).wrapping_sub(now(ClockId::Monotonic))
+}
+
+fn load_error(error: &EbpfError) -> Error {
+    match error {
+        EbpfError::ProgramError(error) => program_error(error),
+        _ => refused(error),
+    }
+}
+
+fn program_error(error: &ProgramError) -> Error {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let mut refused = Error::io("load", "the BPF program", io_error);
+        // The verifier's verdict stands last; before it come thousands of lines of its way there.
+        let log = verifier_log.to_string();
+        if let Some(verdict) = log.lines().rev().find(|l| !l.is_empty() && !l.starts_with("processed ")) {
+            refused.reason = format!("{} ({verdict})", refused.reason);
+        }
+        return refused;
+    }
+    refused(error)
+}
+
+/// The first system call that failed somewhere below, else the error's own words.
+fn refused(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return Error::io("load", "the BPF program", io);
+        }
+        cause = inner.source();
+    }
+    Error::new("load", "the BPF program", error.to_string())
+}

@@ -1,0 +1,105 @@
+//! Addresses to function names, from /proc/kallsyms: the kernel and its modules.
+
+use crate::error::{Error, Result};
+use std::fs;
+
+const PATH: &str = "/proc/kallsyms";
+/// A location further than this from the symbol before it lies in something that came after the list was read.
+const LONGEST_FUNCTION: u64 = 1 << 20;
+
+/// Functions of the kernel, sorted by address.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    names: String,
+    /// Address, start in `names`, length.
+    entries: Vec<(u64, u32, u16)>,
+}
+
+impl Symbols {
+    /// Reads the list. Fails if the kernel hides addresses (kptr_restrict without CAP_SYSLOG).
+    pub fn read() -> Result<Self> {
+        let text = fs::read(PATH).map_err(|e| Error::io("read", PATH, &e))?;
+        let symbols = Self::parse(&text);
+        if symbols.entries.is_empty() {
+            return Err(Error::new("read", PATH, "addresses are hidden (kptr_restrict, needs CAP_SYSLOG)"));
+        }
+        Ok(symbols)
+    }
+
+    /// Reads lines of `ffffffff81000000 T name [module]`; functions only, hidden addresses left out.
+    fn parse(text: &[u8]) -> Self {
+        let mut symbols = Self::default();
+        for line in text.split(|&b| b == b'\n') {
+            let mut words = line.splitn(3, |&b| b == b' ');
+            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
+                continue;
+            };
+            if !matches!(kind, b"t" | b"T" | b"w" | b"W") {
+                continue;
+            }
+            let name = name.split(|&b| b == b'\t').next().and_then(|n| std::str::from_utf8(n).ok());
+            let address = std::str::from_utf8(address).ok().and_then(|a| u64::from_str_radix(a, 16).ok());
+            let (Some(name), Some(address @ 1..)) = (name, address) else { continue };
+            let (Ok(start), Ok(length)) = (u32::try_from(symbols.names.len()), u16::try_from(name.len()))
+            else {
+                continue;
+            };
+            symbols.names.push_str(name);
+            symbols.entries.push((address, start, length));
+        }
+        // Stable: of several names of one address the first listed stays first, as %pS in the kernel has it.
+        symbols.entries.sort_by_key(|&(address, ..)| address);
+        symbols
+    }
+
+    /// Function and offset of a return address; none if it is in no known function.
+    pub fn find(&self, return_address: u64) -> Option<(&str, u32)> {
+        // The call itself lies before its return address, which may already belong to the next function.
+        let call = return_address.checked_sub(1)?;
+        let after = self.entries.partition_point(|&(address, ..)| address <= call);
+        let &(base, ..) = self.entries.get(after.checked_sub(1)?)?;
+        let first = self.entries.partition_point(|&(address, ..)| address < base);
+        let &(base, start, length) = self.entries.get(first)?;
+        let offset = return_address - base;
+        if offset > LONGEST_FUNCTION {
+            return None;
+        }
+        let start = start as usize;
+        let name = self.names.get(start..start + usize::from(length))?;
+        Some((without_suffix(name), u32::try_from(offset).ok()?))
+    }
+}
+
+/// `ip_rcv_core.isra.0` -> `ip_rcv_core`: copies that the compiler made are the same function to people.
+pub fn without_suffix(name: &str) -> &str {
+    name.split('.').next().filter(|n| !n.is_empty()).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] = b"ffffffff81000000 T _stext\nffffffff81000000 T _text\nffffffff81000100 t ip_rcv_core.isra.0\n\
+        ffffffff81000200 D data\nffffffffc0000000 t nft_do_chain\t[nf_tables]\nbroken\n0000000000000000 T hidden\n";
+
+    #[test]
+    fn finds_functions_of_kernel_and_modules() {
+        let symbols = Symbols::parse(TEXT);
+        assert_eq!(symbols.find(0xffff_ffff_8100_0010), Some(("_stext", 0x10)));
+        assert_eq!(symbols.find(0xffff_ffff_8100_0150), Some(("ip_rcv_core", 0x50)));
+        assert_eq!(symbols.find(0xffff_ffff_c000_0020), Some(("nft_do_chain", 0x20)));
+    }
+
+    #[test]
+    fn a_call_that_ends_a_function_belongs_to_it() {
+        assert_eq!(Symbols::parse(TEXT).find(0xffff_ffff_8100_0100), Some(("_stext", 0x100)));
+    }
+
+    #[test]
+    fn knows_what_it_does_not_know() {
+        let symbols = Symbols::parse(TEXT);
+        assert_eq!(symbols.find(0), None);
+        assert_eq!(symbols.find(0x1000), None);
+        assert_eq!(symbols.find(0xffff_ffff_ffff_0000), None);
+    }
+}
