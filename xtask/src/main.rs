@@ -8,6 +8,7 @@ mod apt;
 mod ci;
 mod docker;
 mod generate;
+mod new_cause;
 mod process;
 mod vm;
 
@@ -33,6 +34,11 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write the file of a new cause
+    NewCause {
+        /// Its id, such as netfilter.drop_rule
+        id: String,
+    },
     /// Run the whole-program tests in QEMU guests with Debian's kernels
     Vm(vm::Options),
 }
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
         Task::Ci(options) => ci::run(&options),
         Task::Docker => docker::run(),
         Task::Gen { check } => generate::generate(check),
+        Task::NewCause { id } => new_cause::run(&id),
         Task::Vm(options) => vm::run(&options),
     };
     match outcome {
