@@ -4,8 +4,8 @@
 //! a step that needs root is skipped without it, and the end says so.
 
 use crate::apt;
-use crate::process::{cargo, find_program, run as must};
-use crate::{docker, vm};
+use crate::process::{cargo, find_program, run as must, target_directory};
+use crate::{bpf, docker, generate, vm};
 use anyhow::{Result, bail};
 use clap::Parser;
 use std::time::Instant;
@@ -24,9 +24,10 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { name: "format", needs_root: false, run: format },
     Step { name: "lints", needs_root: false, run: lints },
+    Step { name: "files", needs_root: false, run: files },
     Step { name: "tests", needs_root: true, run: tests },
     Step { name: "docker", needs_root: true, run: docker::run },
     Step { name: "guests", needs_root: true, run: guests },
@@ -84,6 +85,12 @@ fn lints() -> Result<()> {
     must(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
 }
 
+/// What is made from other files is what they make.
+fn files() -> Result<()> {
+    bpf::bpf(true)?;
+    generate::generate(true)
+}
+
 fn tests() -> Result<()> {
     apt::install_missing(apt::TEST_TOOLS)?;
     must(cargo().args(["build", "--workspace"]))?;
@@ -92,7 +99,8 @@ fn tests() -> Result<()> {
         Some(_) => tests.args(["nextest", "run", "--workspace", "--no-fail-fast"]),
         None => tests.args(["test", "--workspace", "--no-fail-fast"]),
     };
-    must(&mut tests)
+    // Built above: the tests need not ask cargo for it again.
+    must(tests.env("WHYDROP", target_directory()?.join("debug/whydrop")))
 }
 
 fn guests() -> Result<()> {

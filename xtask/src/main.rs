@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
 mod apt;
+mod bpf;
 mod ci;
 mod docker;
 mod generate;
@@ -24,6 +25,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Compile the kernel tracer with clang
+    Bpf {
+        /// Compile nothing; fail if the committed object is not made from the committed source
+        #[arg(long)]
+        check: bool,
+    },
     /// Run every check of the project: format, lints, tests, Docker, guests
     Ci(ci::Options),
     /// Run the whole-program test with a real Docker engine
@@ -45,6 +52,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::Bpf { check } => bpf::bpf(check),
         Task::Ci(options) => ci::run(&options),
         Task::Docker => docker::run(),
         Task::Gen { check } => generate::generate(check),

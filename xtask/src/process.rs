@@ -16,6 +16,13 @@ pub fn cargo() -> Command {
     command
 }
 
+/// Where cargo builds.
+pub fn target_directory() -> Result<PathBuf> {
+    let metadata = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo names its target directory")?))
+}
+
 /// Runs to the end with our own output; a non-zero exit is an error.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;

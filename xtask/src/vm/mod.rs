@@ -8,10 +8,9 @@ mod image;
 mod kernel;
 
 use crate::apt;
-use crate::process::{cargo, output, workspace};
+use crate::process::{cargo, output, target_directory};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -150,11 +149,4 @@ fn cache_directory() -> Result<PathBuf> {
     let directory = cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("whydrop/kernels");
     std::fs::create_dir_all(&directory)?;
     Ok(directory)
-}
-
-fn target_directory() -> Result<PathBuf> {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(workspace());
-    let metadata: serde_json::Value = serde_json::from_str(&output(&mut command)?)?;
-    Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo names its target directory")?))
 }
