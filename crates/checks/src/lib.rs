@@ -1,1 +1,33 @@
-//! placeholder
+//! The rules: from what was observed to what it means. Never sees the machine.
+//!
+//! [`judge`] is the whole of it. An [`Observation`] becomes a [`case::Case`]; each rule of the [`registry`] looks at
+//! each namespace; [`correlate`] folds what merely follows; the [`ledger`] charges each lost packet once; and
+//! [`coverage`] says what stayed out of sight.
+#![forbid(unsafe_code)]
+
+pub mod case;
+pub mod correlate;
+pub mod coverage;
+mod engine;
+pub mod ledger;
+pub mod notes;
+pub mod packet;
+pub mod registry;
+pub mod route;
+pub mod rule;
+pub mod rules;
+#[cfg(test)]
+mod testing;
+pub mod way;
+
+use whydrop_model::{Cause, Observation, Report};
+
+/// Judges an observation.
+pub fn judge(observation: &Observation) -> Report {
+    engine::judge(observation)
+}
+
+/// All causes that whydrop can name, each once.
+pub fn causes() -> impl Iterator<Item = &'static Cause> {
+    registry::RULES.iter().map(|rule| rule.cause).chain(std::iter::once(&rules::path::remote_loss::CAUSE))
+}

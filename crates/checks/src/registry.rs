@@ -1,0 +1,22 @@
+//! All rules, in the order of a packet's way up from the wire.
+
+use crate::rule::Rule;
+use crate::rules::{netfilter, qdisc};
+
+/// Every rule that is judged, one namespace at a time.
+pub const RULES: &[Rule] = &[
+    qdisc::netem_loss::RULE,
+    qdisc::shaper_drop::RULE,
+    qdisc::queue_limit::RULE,
+    qdisc::blackhole::RULE,
+    netfilter::drop_rule::RULE,
+    netfilter::drop_policy::RULE,
+    netfilter::reject_rule::RULE,
+    netfilter::rate_limit::RULE,
+    netfilter::connlimit::RULE,
+    netfilter::quota::RULE,
+    netfilter::ingress_drop::RULE,
+    netfilter::arp_drop::RULE,
+    netfilter::bridge_drop::RULE,
+    netfilter::invalid_drop::RULE,
+];

@@ -1,0 +1,5 @@
+//! One file per cause, by layer.
+
+pub mod netfilter;
+pub mod path;
+pub mod qdisc;

@@ -1,0 +1,338 @@
+//! Which rules dropped in the window, how many packets, and of which kind each rule is.
+
+use super::policy;
+use crate::case::Space;
+use crate::packet::{Fit, Packet, reaches_rule};
+use std::collections::{HashMap, VecDeque};
+use whydrop_model::Direction;
+use whydrop_model::delta::Change;
+use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
+
+/// The reason that the kernel gives for every netfilter drop.
+pub const REASON: &str = "NETFILTER_DROP";
+
+/// Jumps deeper than this are taken for a loop; the kernel's own limit is 16 for nftables.
+const MAX_JUMPS: usize = 16;
+
+/// Kinds of dropping rules; each is a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Plain DROP.
+    Drop,
+    /// REJECT.
+    Reject,
+    /// Above a rate.
+    RateLimit,
+    /// Above a number of connections.
+    Connlimit,
+    /// Quota used up.
+    Quota,
+    /// ctstate INVALID.
+    Invalid,
+    /// netdev hook.
+    Ingress,
+    /// ARP table.
+    Arp,
+    /// Bridge family.
+    Bridge,
+}
+
+/// A rule that can drop.
+#[derive(Clone)]
+pub struct Dropping<'a> {
+    /// Its chain.
+    pub chain: &'a Chain,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Its kind.
+    pub class: Class,
+    /// Hooks from which its chain is reached.
+    pub hooks: Vec<Hook>,
+    /// Packets dropped in the window; none if the rule does not count or could not be read twice.
+    pub dropped: Option<u64>,
+}
+
+/// All rules of a namespace that can drop, in the order of their chains.
+pub fn droppers<'a>(space: Space<'a>) -> Vec<Dropping<'a>> {
+    let chains: Vec<&Chain> = space.after.chains().collect();
+    let mut out = vec![];
+    for chain in &chains {
+        let hooks = hooks_of(&chains, chain, 0);
+        let gates: Vec<_> =
+            chain.rules.iter().filter_map(|r| limits_below(r).map(|class| (r, class))).collect();
+        let mut twins = Twins::of(space, chain);
+        for rule in &chain.rules {
+            let dropped = twins.rise(rule);
+            if matches!(rule.verdict, RuleVerdict::Drop | RuleVerdict::Reject) {
+                let class = classify(space, chain, &hooks, rule, &gates);
+                out.push(Dropping { chain, rule, class, hooks: hooks.clone(), dropped });
+            }
+        }
+    }
+    out
+}
+
+/// Packets that counting rules took in the window, at one hook or at all of them.
+pub fn counted(droppers: &[Dropping<'_>], hook: Option<Hook>) -> u64 {
+    droppers
+        .iter()
+        .filter(|d| hook.is_none_or(|hook| d.hooks.contains(&hook)))
+        .filter_map(|d| d.dropped)
+        .sum()
+}
+
+impl Dropping<'_> {
+    /// Direction of the packets that it drops.
+    pub fn direction(&self) -> Option<Direction> {
+        self.hooks.first().map(|hook| direction(*hook))
+    }
+
+    /// Stage id.
+    pub fn stage(&self) -> String {
+        format!("netfilter.{}", self.hooks.first().map_or("chain", |hook| hook.word()))
+    }
+
+    /// Numbers of the probes whose packets can meet it.
+    pub fn touches(&self, space: Space<'_>) -> Vec<usize> {
+        if matches!(self.class, Class::Arp | Class::Bridge | Class::Ingress) {
+            return space.probes_through();
+        }
+        let meets = |index: usize| self.fit_of_probe(space, index) != Fit::No;
+        (0..space.case.ways.len()).filter(|i| meets(*i)).collect()
+    }
+
+    /// How well the packets of a probe fit.
+    pub fn fit_of_probe(&self, space: Space<'_>, index: usize) -> Fit {
+        let Some(way) = space.case.ways.get(index) else { return Fit::No };
+        let packets = self.hooks.iter().flat_map(|hook| way.packets_at(space, *hook));
+        self.best_fit(space, &packets.collect::<Vec<_>>())
+    }
+
+    /// The best fit among packets.
+    pub fn best_fit(&self, space: Space<'_>, packets: &[Packet]) -> Fit {
+        let chains: Vec<&Chain> = space.after.chains().collect();
+        let in_family = |packet: &&Packet| speaks(self.chain.family, packet);
+        let fits = packets.iter().filter(in_family).map(|p| reaches_rule(&chains, self.chain, self.rule, p));
+        fits.max().unwrap_or(Fit::No)
+    }
+}
+
+/// True if a chain of this family sees the packet.
+pub fn speaks(family: Family, packet: &Packet) -> bool {
+    let v6 = packet.destination.or(packet.source).map(|ip| ip.is_ipv6());
+    match family {
+        Family::Ip => v6 != Some(true),
+        Family::Ip6 => v6 != Some(false),
+        Family::Inet | Family::Bridge | Family::Netdev => true,
+        Family::Arp => false,
+    }
+}
+
+/// Direction of the packets that meet a hook.
+pub const fn direction(hook: Hook) -> Direction {
+    match hook {
+        Hook::Prerouting | Hook::Input | Hook::Ingress => Direction::Receive,
+        Hook::Forward => Direction::Forward,
+        Hook::Output | Hook::Postrouting | Hook::Egress => Direction::Transmit,
+    }
+}
+
+/// Hooks from which a chain is reached, its own first.
+pub fn hooks_of(chains: &[&Chain], chain: &Chain, depth: usize) -> Vec<Hook> {
+    if let Some(hook) = chain.hook {
+        return vec![hook];
+    }
+    let mut hooks = vec![];
+    if depth > MAX_JUMPS {
+        return hooks;
+    }
+    let calls = |rule: &Rule| matches!(&rule.verdict, RuleVerdict::Jump(n) | RuleVerdict::Goto(n) if *n == chain.name);
+    let callers = chains.iter().filter(|c| {
+        (c.tool, c.family) == (chain.tool, chain.family)
+            && c.table == chain.table
+            && c.rules.iter().any(calls)
+    });
+    for caller in callers {
+        for hook in hooks_of(chains, caller, depth + 1) {
+            if !hooks.contains(&hook) {
+                hooks.push(hook);
+            }
+        }
+    }
+    hooks
+}
+
+fn classify(space: Space<'_>, chain: &Chain, hooks: &[Hook], rule: &Rule, gates: &[(&Rule, Class)]) -> Class {
+    let own = rule.matches.iter().find_map(|m| kind_of(m, true));
+    let only_invalid = |m: &Match| matches!(m, Match::CtState(states) if !states.is_empty() && states.iter().all(|s| s.eq_ignore_ascii_case("INVALID")));
+    match chain.family {
+        Family::Arp => Class::Arp,
+        Family::Bridge => Class::Bridge,
+        Family::Netdev => Class::Ingress,
+        Family::Ip | Family::Ip6 | Family::Inet => match own.or_else(|| gate(space, hooks, rule, gates)) {
+            Some(class) => class,
+            None if rule.verdict == RuleVerdict::Reject => Class::Reject,
+            None if rule.matches.iter().any(only_invalid) => Class::Invalid,
+            None => Class::Drop,
+        },
+    }
+}
+
+/// The kind of a limiting condition; `over` asks for those that match what exceeds, else for those that match what
+/// stays below.
+fn kind_of(condition: &Match, wanted: bool) -> Option<Class> {
+    match condition {
+        Match::Limit { over, .. } if *over == wanted => Some(Class::RateLimit),
+        Match::Connlimit { over, .. } if *over == wanted => Some(Class::Connlimit),
+        Match::Quota { over, .. } if *over == wanted => Some(Class::Quota),
+        _ => None,
+    }
+}
+
+/// The idiom "let a share pass, drop the rest": an earlier rule of the chain lets pass what stays below a limit, and
+/// this one takes the same packets above it.
+fn gate(space: Space<'_>, hooks: &[Hook], rule: &Rule, gates: &[(&Rule, Class)]) -> Option<Class> {
+    let earlier = gates.iter().take_while(|(gate, _)| gate.position < rule.position);
+    earlier
+        .filter(|(gate, _)| leaves_rest_to(space, hooks, gate, &rule.matches))
+        .last()
+        .map(|(_, class)| *class)
+}
+
+/// The limit below which a rule lets packets pass.
+pub fn limits_below(rule: &Rule) -> Option<Class> {
+    matches!(rule.verdict, RuleVerdict::Accept | RuleVerdict::Return)
+        .then(|| rule.matches.iter().find_map(|m| kind_of(m, false)))
+        .flatten()
+}
+
+/// True if what exceeds the gate's limit falls to a rule (or, without conditions, a policy) behind it. Where that
+/// rule takes other packets too, only a troubled probe that fits the gate shows that it is the limit that hurts.
+pub fn leaves_rest_to(space: Space<'_>, hooks: &[Hook], gate: &Rule, conditions: &[Match]) -> bool {
+    let gated: Vec<&Match> = gate.matches.iter().filter(|m| kind_of(m, false).is_none()).collect();
+    if gated.iter().all(|m| conditions.contains(m)) {
+        return true;
+    }
+    let contained = conditions.iter().all(|m| gated.contains(&m));
+    let bare = Rule { matches: gated.into_iter().cloned().collect(), ..gate.clone() };
+    let hurt = |hook: &Hook| {
+        let troubled = space.case.ways.iter().filter(|way| way.troubled());
+        troubled.flat_map(|way| way.packets_at(space, *hook)).any(|packet| packet.fits(&bare) == Fit::Yes)
+    };
+    contained && hooks.iter().any(hurt)
+}
+
+/// The rules of a chain as they stood at the start of the window, found again by handle, or where the back end has
+/// none, by text and occurrence.
+struct Twins<'a> {
+    by_handle: HashMap<u64, &'a Rule>,
+    by_text: HashMap<&'a str, VecDeque<&'a Rule>>,
+    readable: bool,
+}
+
+impl<'a> Twins<'a> {
+    fn of(space: Space<'a>, chain: &Chain) -> Self {
+        let mut twins =
+            Self { by_handle: HashMap::new(), by_text: HashMap::new(), readable: was_readable(space, chain) };
+        for rule in space.before.chains().find(|c| c.same(chain)).into_iter().flat_map(|c| &c.rules) {
+            match rule.handle {
+                Some(handle) => drop(twins.by_handle.insert(handle, rule)),
+                None => twins.by_text.entry(&rule.text).or_default().push_back(rule),
+            }
+        }
+        twins
+    }
+
+    /// Rise of a rule's counter in the window; to be asked in the order of the chain. A rule that appeared in the
+    /// window counted everything in it.
+    fn rise(&mut self, rule: &Rule) -> Option<u64> {
+        let twin = match rule.handle {
+            Some(handle) => self.by_handle.get(&handle).copied(),
+            None => self.by_text.get_mut(rule.text.as_str()).and_then(VecDeque::pop_front),
+        };
+        let now = rule.packets?;
+        if twin.is_none() && !self.readable {
+            return None;
+        }
+        match Change::of(twin.and_then(|r| r.packets), Some(now)) {
+            Change::Rose(n) | Change::Appeared(n) => Some(n),
+            _ => Some(0),
+        }
+    }
+}
+
+/// True if the back end of a chain was read at the start of the window, so that a missing chain was truly not there.
+pub fn was_readable(space: Space<'_>, chain: &Chain) -> bool {
+    let before = space.before;
+    let reading = match chain.tool {
+        Tool::Nft | Tool::IptablesNft | Tool::Ip6tablesNft => &before.nftables,
+        Tool::IptablesLegacy => &before.iptables_legacy,
+        Tool::Ip6tablesLegacy => &before.ip6tables_legacy,
+    };
+    !reading.is_hidden()
+}
+
+/// A rule without counter that must have dropped.
+pub struct Silent<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Drops that no counter explains; none if only probes tell.
+    pub events: Option<u64>,
+    /// How well it fits what was dropped.
+    pub fit: Fit,
+}
+
+/// Finds the rule without counter that explains netfilter drops which no counting rule and no policy counter
+/// explains: the first that certainly takes the packets that were lost, else the first that may.
+pub fn silent<'a>(space: Space<'a>, all: &[Dropping<'a>]) -> Option<Silent<'a>> {
+    let events = unaccounted(space, all)?;
+    let candidates = all.iter().filter(|d| d.dropped.is_none() && !d.hooks.is_empty());
+    let fits = candidates.map(|d| (d, fit_of_lost(space, d)));
+    let (dropping, fit) = fits.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
+    let policy_takes_it = fit == Fit::Maybe && policy::takes_lost_for_sure(space);
+    (fit != Fit::No && !policy_takes_it).then_some(Silent { rule: dropping.rule, events, fit })
+}
+
+/// Netfilter drops of this namespace that no counter explains. `None`: nothing is unaccounted; `Some(None)`: probes
+/// were lost on a way through here and there are no events that would count.
+pub fn unaccounted(space: Space<'_>, all: &[Dropping<'_>]) -> Option<Option<u64>> {
+    let known = counted(all, None) + policy::counted(space);
+    if space.case.drop_log().is_some() {
+        let left = space.drops_because(&[REASON]).saturating_sub(known);
+        return (left > 0).then_some(Some(left));
+    }
+    let lost = space.case.ways.iter().any(|way| way.lost() > 0 && way.visits(space));
+    (lost && known == 0).then_some(None)
+}
+
+/// Packets that were lost, as they met a hook: those of troubled probes, and sampled drops.
+pub fn lost_packets(space: Space<'_>, hooks: &[Hook]) -> Vec<Packet> {
+    let troubled = space.case.ways.iter().filter(|way| way.troubled());
+    let probes = troubled.flat_map(|way| hooks.iter().flat_map(move |hook| way.packets_at(space, *hook)));
+    let inode = Some(space.target().netns_inode);
+    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
+    let events = sampled.filter(|e| e.reason == REASON && e.netns_inode == inode).filter_map(|event| {
+        let (from, to) = (event.source?, event.destination?);
+        let hook = match (space.after.owns(from.ip()), space.after.owns(to.ip())) {
+            (_, true) => [Hook::Input, Hook::Prerouting],
+            (true, false) => [Hook::Output, Hook::Postrouting],
+            (false, false) => [Hook::Forward, Hook::Prerouting],
+        };
+        hook.iter().any(|h| hooks.contains(h)).then(|| Packet {
+            protocol: event.protocol.unwrap_or(0),
+            source: Some(from.ip()),
+            destination: Some(to.ip()),
+            source_port: Some(from.port()),
+            destination_port: Some(to.port()),
+            in_interface: None,
+            out_interface: None,
+            // A SYN without ACK opens; anything else is taken for an answer.
+            reply: event.tcp_flags.is_some_and(|flags| flags & 0x12 != 0x02),
+        })
+    });
+    probes.chain(events).collect()
+}
+
+fn fit_of_lost(space: Space<'_>, dropping: &Dropping<'_>) -> Fit {
+    dropping.best_fit(space, &lost_packets(space, &dropping.hooks))
+}

@@ -1,0 +1,18 @@
+//! Rules and policies that drop. One classifier reads all back ends; each cause takes its share of it.
+
+pub mod arp_drop;
+pub mod bridge_drop;
+pub mod connlimit;
+pub mod drop_policy;
+pub mod drop_rule;
+pub mod ingress_drop;
+pub mod invalid_drop;
+pub mod quota;
+pub mod rate_limit;
+pub mod reject_rule;
+
+mod drops;
+mod judge;
+mod policy;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Base chains whose policy is DROP, and what their policy took.
+
+use super::drops::{
+    Class, counted as counted_by_rules, droppers, leaves_rest_to, limits_below, lost_packets, speaks,
+    unaccounted, was_readable,
+};
+use crate::case::Space;
+use crate::packet::{Fit, reaches_end};
+use whydrop_model::delta::Change;
+use whydrop_model::netfilter::{Chain, Family, Hook, RuleVerdict};
+
+/// A policy that drops.
+pub struct Policy<'a> {
+    /// Its chain.
+    pub chain: &'a Chain,
+    /// Its hook.
+    pub hook: Hook,
+    /// The limit whose excess falls to it, if it is the end of that idiom.
+    pub gate: Option<Class>,
+    /// Packets dropped in the window; none if nothing counts them.
+    pub dropped: Option<u64>,
+    /// Drop events that nothing else explains, where the policy itself does not count.
+    pub events: Option<u64>,
+    /// How surely a packet that was lost falls to it.
+    pub fit: Fit,
+}
+
+impl Policy<'_> {
+    /// Numbers of the probes that fall to it.
+    pub fn touches(&self, space: Space<'_>) -> Vec<usize> {
+        let chains: Vec<&Chain> = space.after.chains().collect();
+        let falls = |index: &usize| {
+            let way = space.case.ways.get(*index);
+            let packets = way.map(|way| way.packets_at(space, self.hook)).unwrap_or_default();
+            packets
+                .iter()
+                .any(|p| speaks(self.chain.family, p) && reaches_end(&chains, self.chain, p) != Fit::No)
+        };
+        (0..space.case.ways.len()).filter(falls).collect()
+    }
+}
+
+/// All dropping policies of a namespace.
+pub fn policies<'a>(space: Space<'a>) -> Vec<Policy<'a>> {
+    let all = droppers(space);
+    let left = unaccounted(space, &all);
+    let silent_rule = super::drops::silent(space, &all).is_some();
+    dropping_chains(space)
+        .map(|(chain, hook)| {
+            let gates = chain.rules.iter().filter_map(|r| limits_below(r).map(|class| (r, class)));
+            let gate = gates.filter(|(gate, _)| leaves_rest_to(space, &[hook], gate, &[])).last();
+            let dropped = rise(space, chain);
+            let fit = fit_of_lost(space, chain, hook);
+            let silent = dropped.is_none() && !silent_rule && fit != Fit::No;
+            Policy {
+                chain,
+                hook,
+                gate: gate.map(|(_, class)| class),
+                dropped,
+                events: left.flatten().filter(|_| silent).or_else(|| {
+                    (silent && left.is_some())
+                        .then(|| gap(space, hook, counted_by_rules(&all, Some(hook))))
+                        .flatten()
+                }),
+                fit: if left.is_some() && silent { fit } else { Fit::No },
+            }
+        })
+        .collect()
+}
+
+/// Packets that counting policies took in the window.
+pub fn counted(space: Space<'_>) -> u64 {
+    dropping_chains(space).filter_map(|(chain, _)| rise(space, chain)).sum()
+}
+
+/// True if a policy without counter certainly takes a packet that was lost.
+pub fn takes_lost_for_sure(space: Space<'_>) -> bool {
+    dropping_chains(space)
+        .filter(|(chain, _)| chain.policy_packets.is_none())
+        .any(|(chain, hook)| fit_of_lost(space, chain, hook) == Fit::Yes)
+}
+
+fn dropping_chains<'a>(space: Space<'a>) -> impl Iterator<Item = (&'a Chain, Hook)> {
+    space
+        .after
+        .chains()
+        .filter(|c| c.policy == Some(RuleVerdict::Drop))
+        .filter(|c| matches!(c.family, Family::Ip | Family::Ip6 | Family::Inet))
+        .filter_map(|c| c.hook.map(|hook| (c, hook)))
+}
+
+fn fit_of_lost(space: Space<'_>, chain: &Chain, hook: Hook) -> Fit {
+    let chains: Vec<&Chain> = space.after.chains().collect();
+    let lost = lost_packets(space, &[hook]);
+    let falls = lost.iter().filter(|p| speaks(chain.family, p)).map(|p| reaches_end(&chains, chain, p));
+    falls.max().unwrap_or(Fit::No)
+}
+
+fn rise(space: Space<'_>, chain: &Chain) -> Option<u64> {
+    let now = chain.policy_packets?;
+    let old = space.before.chains().find(|c| c.same(chain));
+    match Change::of(old.and_then(|c| c.policy_packets), Some(now)) {
+        Change::Rose(n) => Some(n),
+        Change::Appeared(n) if old.is_none() && was_readable(space, chain) => Some(n),
+        Change::Same => Some(0),
+        _ => None,
+    }
+}
+
+/// Packets that entered the input hook and never came out of it, by the identities of the IP counters (measured:
+/// InReceives = InDelivers + dropped by INPUT on a machine that forwards nothing; OutRequests = OutTransmits +
+/// dropped by OUTPUT). Only where nothing else can make the difference.
+fn gap(space: Space<'_>, hook: Hook, by_rules: u64) -> Option<u64> {
+    let other = [
+        "Ip.InHdrErrors",
+        "Ip.InAddrErrors",
+        "Ip.InDiscards",
+        "Ip.InUnknownProtos",
+        "Ip.ReasmReqds",
+        "Ip.ForwDatagrams",
+        "IpExt.InNoRoutes",
+        "IpExt.InTruncatedPkts",
+        "TcpExt.IPReversePathFilter",
+    ];
+    let missing = match hook {
+        Hook::Input if other.iter().all(|name| space.mib(name) == 0) => {
+            space.mib("Ip.InReceives").checked_sub(space.mib("Ip.InDelivers"))?
+        }
+        Hook::Output if space.mib_value("Ip.OutTransmits").is_some() && space.mib("Ip.FragCreates") == 0 => {
+            space.mib("Ip.OutRequests").checked_sub(space.mib("Ip.OutTransmits"))?
+        }
+        _ => return None,
+    };
+    missing.checked_sub(by_rules).filter(|n| *n > 0)
+}

@@ -1,0 +1,171 @@
+//! Rules, policies and the idioms made of them.
+
+use crate::testing::*;
+use whydrop_model::netfilter::{Family, Hook, Match, RuleVerdict, Tool};
+use whydrop_model::{NoteStatus, Reading, Verdict};
+
+const RANDOM: &str = "-p tcp -m statistic --mode random --probability 0.3 -j DROP";
+
+fn random_drop() -> whydrop_model::netfilter::Rule {
+    rule(RANDOM, RuleVerdict::Drop, Some(5), vec![Match::L4Proto(6), Match::Random(0.3)])
+}
+
+fn input(rules: Vec<whydrop_model::netfilter::Rule>) -> whydrop_model::netfilter::Chain {
+    chain("INPUT", Hook::Input, RuleVerdict::Accept, rules)
+}
+
+fn tcp80() -> Vec<Match> {
+    vec![Match::L4Proto(6), Match::DestinationPorts(80, 80)]
+}
+
+#[test]
+fn a_rule_that_counted_is_found_and_charged() {
+    let mut world = World::pair();
+    world.chain(SERVER, input(vec![random_drop()]), &[14]).probe("tcp://10.0.0.2:80", 50, 14);
+    let report = world.report();
+    assert_eq!(world.found(), ["netfilter.drop_rule @ netns:server: filter INPUT, rule 1"]);
+    assert_eq!((report.ledger.lost, report.ledger.unexplained), (14, 0));
+    assert_eq!(
+        report.findings[0].fixes[0].steps[0].action.argv().join(" "),
+        format!("iptables-nft -D INPUT {RANDOM}")
+    );
+    assert!(report.findings[0].fixes[0].caution.is_none());
+}
+
+#[test]
+fn a_rule_that_did_not_count_is_old_or_latent() {
+    let mut world = World::pair();
+    let unused = rule("-p udp -j DROP", RuleVerdict::Drop, Some(0), vec![Match::L4Proto(17)]);
+    world.chain(SERVER, input(vec![random_drop(), unused]), &[0, 0]).probe("tcp://10.0.0.2:80", 50, 0);
+    let report = world.report();
+    assert_eq!(report.verdict, Verdict::Clear);
+    let statuses: Vec<_> = report.notes.iter().map(|n| n.status).collect();
+    assert_eq!(statuses, [NoteStatus::Old, NoteStatus::Latent]);
+}
+
+#[test]
+fn two_rules_are_two_findings() {
+    let mut world = World::pair();
+    let output = chain("OUTPUT", Hook::Output, RuleVerdict::Accept, vec![random_drop()]);
+    world.chain(SERVER, input(vec![random_drop()]), &[14]).chain(SERVER, output, &[11]);
+    world.probe("tcp://10.0.0.2:80", 50, 25);
+    assert_eq!(world.found().len(), 2);
+    assert_eq!(world.report().ledger.explained, 25);
+}
+
+#[test]
+fn what_is_behind_a_limit_is_a_rate_limit() {
+    let mut world = World::pair();
+    let mut limited = tcp80();
+    limited.push(Match::Limit { rate: "5/second".into(), over: false });
+    let pass =
+        rule("-p tcp --dport 80 -m limit --limit 5/s -j ACCEPT", RuleVerdict::Accept, Some(0), limited);
+    let rest = rule("-p tcp --dport 80 -j DROP", RuleVerdict::Drop, Some(0), tcp80());
+    world.chain(SERVER, input(vec![pass.clone(), rest]), &[15, 35]).probe("tcp://10.0.0.2:80", 50, 35);
+    assert_eq!(world.found(), ["netfilter.rate_limit @ netns:server: filter INPUT, rule 2"]);
+
+    let mut world = World::pair();
+    let mut chain = input(vec![pass]);
+    (chain.policy, chain.policy_packets) = (Some(RuleVerdict::Drop), Some(0));
+    world.chain(SERVER, chain, &[15]).probe("tcp://10.0.0.2:80", 50, 35);
+    world.after(SERVER, |s| policy_counts(s, 35));
+    assert_eq!(world.found(), ["netfilter.rate_limit @ netns:server: filter INPUT, policy"]);
+}
+
+#[test]
+fn kinds_by_their_conditions() {
+    let over = |m: Match| rule("...", RuleVerdict::Drop, Some(0), vec![Match::L4Proto(6), m]);
+    let cases = [
+        (over(Match::Limit { rate: "5/second".into(), over: true }), "netfilter.rate_limit"),
+        (over(Match::Connlimit { count: 3, over: true }), "netfilter.connlimit"),
+        (over(Match::Quota { bytes: 3, over: true }), "netfilter.quota"),
+        (over(Match::CtState(vec!["INVALID".into()])), "conntrack.invalid_drop"),
+        (rule("...", RuleVerdict::Reject, Some(0), tcp80()), "netfilter.reject_rule"),
+    ];
+    for (rule, cause) in cases {
+        let mut world = World::pair();
+        world.chain(SERVER, input(vec![rule]), &[9]);
+        assert_eq!(world.found(), [format!("{cause} @ netns:server: filter INPUT, rule 1")]);
+    }
+}
+
+#[test]
+fn a_policy_is_a_fault_only_where_it_costs_the_probes() {
+    let policy = |port: u16| {
+        let matches = vec![Match::L4Proto(6), Match::DestinationPorts(port, port)];
+        chain(
+            "INPUT",
+            Hook::Input,
+            RuleVerdict::Drop,
+            vec![rule("...", RuleVerdict::Accept, Some(0), matches)],
+        )
+    };
+    let mut world = World::pair();
+    world.chain(SERVER, policy(80), &[50]).after(SERVER, |s| policy_counts(s, 3));
+    world.probe("tcp://10.0.0.2:80", 50, 0);
+    assert_eq!(world.report().verdict, Verdict::Clear);
+    assert_eq!(world.report().notes[0].status, NoteStatus::Benign);
+
+    let mut world = World::pair();
+    world.chain(SERVER, policy(22), &[0]).after(SERVER, |s| policy_counts(s, 50));
+    world.probe("tcp://10.0.0.2:80", 50, 50);
+    assert_eq!(world.found(), ["netfilter.drop_policy @ netns:server: filter INPUT, policy"]);
+    let fix = &world.report().findings[0].fixes[0];
+    assert_eq!(
+        fix.steps[0].action.argv().join(" "),
+        "iptables-nft -I INPUT 1 -p tcp -m tcp --dport 80 -j ACCEPT"
+    );
+}
+
+#[test]
+fn a_rule_without_counter_is_found_by_drop_events() {
+    let mut nft = input(vec![
+        rule(
+            "tcp dport 22 drop",
+            RuleVerdict::Drop,
+            None,
+            vec![Match::L4Proto(6), Match::DestinationPorts(22, 22)],
+        ),
+        rule("tcp dport 80 drop", RuleVerdict::Drop, None, tcp80()),
+    ]);
+    (nft.tool, nft.family, nft.table, nft.policy_packets) = (Tool::Nft, Family::Inet, "fw".into(), None);
+    let mut world = World::pair();
+    world.chain(SERVER, nft.clone(), &[]).drops(SERVER, "NETFILTER_DROP", "nft_do_chain", 50);
+    world.probe("tcp://10.0.0.2:80", 50, 50);
+    assert_eq!(world.found(), ["netfilter.drop_rule @ netns:server: inet fw INPUT, rule 2"]);
+    assert_eq!(world.report().ledger.explained, 50);
+
+    // Without the tracer the lost probes alone point at it.
+    world.observation.drops = Reading::Absent("no BPF".into());
+    assert_eq!(world.found(), ["netfilter.drop_rule @ netns:server: inet fw INPUT, rule 2"]);
+
+    // Nothing lost: nothing found.
+    let mut world = World::pair();
+    world.chain(SERVER, nft, &[]).probe("tcp://10.0.0.2:80", 50, 0);
+    assert_eq!(world.report().verdict, Verdict::Clear);
+}
+
+#[test]
+fn a_vantage_is_judged_only_by_what_costs_the_probes() {
+    let udp = rule("-p udp -j DROP", RuleVerdict::Drop, Some(0), vec![Match::L4Proto(17)]);
+    let mut world = World::pair();
+    world.chain(CLIENT, input(vec![udp]), &[7]).probe("tcp://10.0.0.2:80", 50, 0);
+    assert_eq!(world.report().verdict, Verdict::Clear);
+
+    let mut world = World::pair();
+    world.chain(CLIENT, input(vec![random_drop()]), &[20]).probe("tcp://10.0.0.2:80", 50, 20);
+    assert_eq!(world.found(), ["netfilter.drop_rule @ netns:client: filter INPUT, rule 1"]);
+}
+
+#[test]
+fn an_unreadable_firewall_is_not_a_clear_one() {
+    let mut world = World::pair();
+    world.both(SERVER, |s| s.nftables = Reading::Denied("CAP_NET_ADMIN".into()));
+    assert_eq!(world.report().verdict, Verdict::Inconclusive);
+}
+
+fn policy_counts(snapshot: &mut whydrop_model::Snapshot, n: u64) {
+    if let Reading::Present(chains) = &mut snapshot.nftables {
+        chains.last_mut().unwrap().policy_packets = Some(n);
+    }
+}

@@ -1,0 +1,3 @@
+//! Beyond the machine.
+
+pub mod remote_loss;

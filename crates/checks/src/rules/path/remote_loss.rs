@@ -1,0 +1,79 @@
+//! `path.remote_loss`: the packets left this machine and are lost beyond it.
+
+use crate::case::Case;
+use crate::coverage::Source;
+use crate::rule::{Suspect, manual};
+use crate::way::{End, Way};
+use whydrop_model::{Cause, Text, text};
+
+/// What has to be seen before a loss may be blamed on others.
+const SIGHT: &[Source] = &[Source::Links, Source::Qdiscs, Source::Nftables, Source::IptablesLegacy];
+
+/// The cause.
+pub const CAUSE: Cause = Cause {
+    id: "path.remote_loss",
+    title: text!("The packets left this machine and are lost beyond it", "包已离开本机，在更远处丢失"),
+    meaning: text!(
+        "Probes left the observed namespaces and no answer came back: they, or their answers, die somewhere on the network or at the far end.",
+        "探测包已离开所观察的命名空间，却没有应答返回：它们或其应答在网络途中或对端丢失。"
+    ),
+    seen_by: text!(
+        "A probe to an address that none of the observed namespaces owns was lost, and no counter, rule, queue or drop event on this side accounts for it.",
+        "发往不属于任何被观察命名空间的地址的探测丢失，而本侧没有任何计数器、规则、队列或丢包事件能解释。"
+    ),
+    why_lost: text!(
+        "A cable, a router, a firewall, a cloud filter or the remote machine drops them.",
+        "线路、路由器、防火墙、云平台过滤或远端机器丢弃了它们。"
+    ),
+    what_to_do: text!(
+        "Run whydrop on the far machine, too, or whydrop probe path://ADDRESS to see how far packets get.",
+        "在远端机器上也运行 whydrop，或用 whydrop probe path://ADDRESS 查看包能到多远。"
+    ),
+    when_wrong: text!(
+        "When a place on this machine is out of sight: see what could not be looked at.",
+        "本机上有无法查看之处时：参见检查范围。"
+    ),
+};
+
+const SUMMARY: Text = text!(
+    "{n} of {sent} probes to {address} left this machine and were not answered.",
+    "发往 {address} 的 {sent} 个探测包中有 {n} 个离开本机后没有应答。"
+);
+const LEFT: Text = text!("nothing on this side dropped them", "本侧没有任何环节丢弃它们");
+const ICMP: Text = text!("a router answered: {error}", "路由器应答：{error}");
+const ASK: Text = text!(
+    "look at the far end: run whydrop there, or whydrop probe path://ADDRESS from here",
+    "检查对端：在那里运行 whydrop，或在本机运行 whydrop probe path://ADDRESS"
+);
+
+/// Nothing on this side is a weak witness: only what was looked at can be excluded.
+const BY_EXCLUSION: f64 = 0.8;
+
+/// Judges the probes that nothing on this side explains. Comes after all rules, and is no rule of one namespace.
+pub fn judge(case: Case<'_>, suspects: &[Suspect]) -> Vec<Suspect> {
+    let beyond = case.ways.iter().filter(|way| way.probe.lost > 0 && way.forward.end == End::OutOfSight);
+    let unexplained = beyond.filter(|way| !suspects.iter().any(|s| s.touches.contains(&way.index)));
+    unexplained.filter_map(|way| suspect(case, way, suspects)).collect()
+}
+
+fn suspect(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> Option<Suspect> {
+    let space = case.space(&way.probe.from)?;
+    // A target that the way could not be followed into, and that loses packets, holds the answer.
+    let elsewhere = suspects.iter().any(|s| s.finding.packets_lost.is_some_and(|n| n >= way.probe.lost));
+    if elsewhere || SIGHT.iter().any(|source| source.hidden(space)) {
+        return None;
+    }
+    let address = way.probe.address?;
+    let words: [(&str, &dyn std::fmt::Display); 3] =
+        [("n", &way.probe.lost), ("sent", &way.probe.transmitted), ("address", &address)];
+    let mut suspect = Suspect::new(space, &CAUSE, "path", format!("path to {address}"), SUMMARY.fill(&words))
+        .packets(way.probe.lost, "lost probes")
+        .evidence(LEFT.phrase(), "counters", &[])
+        .touches(vec![way.index])
+        .at_most(BY_EXCLUSION)
+        .fix(manual(ASK));
+    for error in way.probe.icmp_errors.keys() {
+        suspect = suspect.evidence(ICMP.fill(&[("error", error)]), "icmp", &[]);
+    }
+    Some(suspect)
+}
