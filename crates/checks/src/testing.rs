@@ -29,8 +29,7 @@ impl World {
             evidence("server", 4002, Role::Target, snapshot("10.0.0.2", 4001)),
         ];
         let machine = MachineSnapshot { softnet: Reading::Present(vec![]) };
-        let log =
-            DropLog { step: "tp_btf".into(), counts: vec![], sampled: vec![], tracer_lost: 0, seconds: 3.0 };
+        let log = DropLog { step: "tp_btf".into(), seconds: 3.0, ..DropLog::default() };
         Self {
             observation: Observation {
                 hostname: "test".into(),
@@ -91,6 +90,7 @@ impl World {
                 interface: Some("eth0".into()),
                 protocol: Some(6),
                 drops: n,
+                ..DropCount::default()
             });
         }
         self
@@ -274,21 +274,8 @@ pub fn probe(url: &str, transmitted: u64, lost: u64) -> ProbeResult {
         transmitted,
         received: transmitted - lost,
         lost,
-        late: 0,
-        duplicates: 0,
-        not_sent: 0,
-        refused: 0,
         loss: Some(lost as f64 / transmitted.max(1) as f64),
-        loss_ci95: None,
-        rtt_ms: None,
-        forward: None,
-        reverse: None,
-        fate: vec![],
-        send_errors: BTreeMap::new(),
-        icmp_errors: BTreeMap::new(),
-        http: None,
-        pmtu: None,
-        packets: vec![],
+        ..ProbeResult::default()
     }
 }
 
