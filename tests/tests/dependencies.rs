@@ -52,7 +52,7 @@ const MAY_DEPEND_ON: [(&str, &[&str], &str); 8] = [
     ),
     (
         "whydrop-lab",
-        &["whydrop-model", "whydrop-host", "anyhow", "libc", "rustix", "socket2"],
+        &["whydrop-model", "whydrop-host", "rustix", "serde", "serde_json", "socket2"],
         "sets up faults; knows nothing of the rules that must find them",
     ),
     (

@@ -1,0 +1,124 @@
+//! A fault that stands.
+
+use crate::fault::{Change, Fault};
+use crate::service::{Running, Service};
+use crate::site::{self, Place, Site};
+use crate::traffic::Flowing;
+use whydrop_host::error::{Error, Result};
+
+/// Namespaces with services and traffic, well or broken. Everything goes when it is dropped.
+#[derive(Debug)]
+pub struct Lab {
+    // Dropped in this order: senders, servers, namespaces.
+    flowing: Vec<Flowing>,
+    services: Vec<Running>,
+    site: Site,
+    fault: Fault,
+    name: String,
+}
+
+impl Lab {
+    /// Builds what the fault needs, in good order, with its traffic flowing. Namespaces are called `NAME-client`,
+    /// `NAME-server` …
+    pub fn build(fault: Fault, name: &str) -> Result<Self> {
+        let site = Site::build(fault.topology, name)?;
+        let mut lab = Self { flowing: vec![], services: vec![], site, fault, name: name.to_owned() };
+        lab.serve(&lab.fault.services.clone())?;
+        let client = lab.site.named(Place::Client)?.netns();
+        lab.flowing = lab.fault.traffic.iter().map(|t| t.start(client)).collect::<Result<_>>()?;
+        Ok(lab)
+    }
+
+    /// Makes the changes of the fault.
+    pub fn break_it(&mut self) -> Result<()> {
+        for change in self.fault.changes.clone() {
+            match change {
+                Change::Act(at, action) => self.site.apply(at, &action)?,
+                Change::Tool { at, argv, .. } => site::run(self.site.named(at)?.netns(), argv)?,
+                Change::Serve(services) => self.serve(&services)?,
+                Change::Send(traffic, time) => {
+                    let flowing = traffic.start(self.site.named(Place::Client)?.netns())?;
+                    std::thread::sleep(time);
+                    drop(flowing);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the changes back, the last one first.
+    pub fn mend(&mut self) -> Result<()> {
+        for change in self.fault.changes.clone().into_iter().rev() {
+            match change {
+                Change::Act(at, action) => {
+                    let inverse = action.inverse().ok_or_else(|| {
+                        Error::new("take back", format!("{action:?}"), "this change has no way back")
+                    })?;
+                    self.site.apply(at, &inverse)?;
+                }
+                Change::Tool { at, undo, .. } => site::run(self.site.named(at)?.netns(), undo)?,
+                Change::Serve(_) => self.serve(&self.fault.services.clone())?,
+                Change::Send(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The fault.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+
+    /// The namespaces.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// The words after `whydrop diagnose` that look at it: target, vantage, probes.
+    pub fn words(&self) -> Vec<String> {
+        let target = |place| format!("netns:{}", Site::namespace(&self.name, place));
+        let mut words = vec![target(self.fault.target), "--from".into(), target(Place::Client)];
+        for url in &self.fault.probes {
+            words.extend(["--probe".to_owned(), (*url).to_owned()]);
+        }
+        words
+    }
+
+    /// Serves these instead of what is served now.
+    fn serve(&mut self, services: &[Service]) -> Result<()> {
+        // The old ones first: they hold the ports.
+        self.services.clear();
+        let netns = self.site.named(Place::Server)?.netns();
+        self.services = services.iter().map(|s| s.start(netns)).collect::<Result<_>>()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs root, as all that a lab does; without it the first namespace is refused.
+    #[test]
+    fn every_fault_is_set_up_and_taken_back() {
+        let name = format!("wd-lab-{}", std::process::id());
+        if !rustix::process::geteuid().is_root() {
+            assert!(Lab::build(crate::source_case(false), &name).is_err());
+            return;
+        }
+        for fault in crate::list().into_iter().chain([crate::source_case(false)]) {
+            let id = fault.id;
+            if fault.missing().is_some() {
+                continue;
+            }
+            let mut lab = Lab::build(fault, &name).unwrap_or_else(|e| panic!("{id}: {e}"));
+            lab.break_it().unwrap_or_else(|e| panic!("{id}: {e}"));
+            lab.mend().unwrap_or_else(|e| panic!("{id}: {e}"));
+            drop(lab);
+            assert!(
+                !std::path::Path::new(&format!("/run/netns/{name}-server")).exists(),
+                "{id} left its name"
+            );
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What a fault needs, found out by trying it in a namespace that is thrown away.
+
+use crate::catalogue::{NETEM_30, nft_chain};
+use crate::site;
+use whydrop_host::Netns;
+use whydrop_model::Action;
+use whydrop_model::netfilter::Hook;
+
+/// A feature of the kernel or a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The netem qdisc.
+    Netem,
+    /// nftables.
+    Nftables,
+    /// `iptables-nft` and its kernel side.
+    IptablesNft,
+    /// `iptables-legacy` and its kernel side.
+    IptablesLegacy,
+}
+
+impl Need {
+    /// What is missing here, in the words of who refused; none if it is there.
+    pub fn missing(self) -> Option<String> {
+        let netns = match Netns::unshare() {
+            Ok(netns) => netns,
+            Err(error) => return Some(error.to_string()),
+        };
+        let tried = match self {
+            Self::Netem => site::perform(&netns, &Action::QdiscAdd(NETEM_30.on("lo"))),
+            Self::Nftables => site::perform(&netns, &nft_chain(Hook::Input, None)),
+            Self::IptablesNft => site::run(&netns, &random_rule("iptables-nft")),
+            Self::IptablesLegacy => site::run(&netns, &random_rule("iptables-legacy")),
+        };
+        tried.err().map(|error| error.to_string())
+    }
+}
+
+/// A rule with the match that the faults use: listing alone succeeds without it.
+fn random_rule(tool: &str) -> Vec<&str> {
+    vec![tool, "-A", "INPUT", "-m", "statistic", "--mode", "random", "--probability", "0.3", "-j", "DROP"]
+}

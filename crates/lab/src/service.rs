@@ -1,0 +1,222 @@
+//! Services of a lab: real sockets in a namespace, served by threads of this process.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use whydrop_host::Netns;
+use whydrop_host::error::{Error, Result};
+
+/// How long a service waits for one peer. Longer than a few retransmissions, so that a lossy path is slow, not dead.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a waiting thread looks whether it should end.
+const TICK: Duration = Duration::from_millis(50);
+/// Connections served at once; more are closed at once.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What a namespace serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// HTTP: one page, whatever is asked.
+    Page {
+        /// Address to listen on.
+        ip: Ipv4Addr,
+        /// Port.
+        port: u16,
+        /// Bytes of the page.
+        bytes: usize,
+    },
+    /// A TCP listener whose program hangs: nothing is ever accepted.
+    Hung {
+        /// Port.
+        port: u16,
+        /// Argument of listen(2); the kernel lets one more wait.
+        backlog: i32,
+    },
+    /// TCP that answers each connection's first bytes with `bytes` and closes it without reading the rest.
+    Abrupt {
+        /// Port.
+        port: u16,
+    },
+    /// A UDP socket.
+    Datagrams {
+        /// Port.
+        port: u16,
+        /// False: the program hangs, nothing is ever read.
+        reads: bool,
+        /// SO_RCVBUF in bytes, if not the default.
+        buffer: Option<usize>,
+    },
+}
+
+/// A service that runs until it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// HTTP on port 80 of every address.
+    pub const fn page(bytes: usize) -> Self {
+        Self::Page { ip: Ipv4Addr::UNSPECIFIED, port: 80, bytes }
+    }
+
+    /// Opens its socket in the namespace and serves on a thread; the socket listens when this returns.
+    pub fn start(&self, netns: &Netns) -> Result<Running> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let opened = netns.run(|| self.open())?;
+        let socket = opened.map_err(|e| Error::io("start", self.describe(), &e))?;
+        let service = self.clone();
+        let thread = std::thread::spawn(move || match (service, socket) {
+            (Self::Page { bytes, .. }, Open::Stream(listener)) => {
+                serve(&listener, &flag, move |stream| send_page(stream, bytes));
+            }
+            (Self::Abrupt { .. }, Open::Stream(listener)) => serve(&listener, &flag, close_unread),
+            (Self::Datagrams { reads: true, .. }, Open::Datagram(socket)) => read_all(&socket, &flag),
+            (_, socket) => {
+                while !flag.load(Ordering::Relaxed) {
+                    std::thread::sleep(TICK);
+                }
+                drop(socket);
+            }
+        });
+        Ok(Running { stop, thread: Some(thread) })
+    }
+
+    fn open(&self) -> io::Result<Open> {
+        let any = Ipv4Addr::UNSPECIFIED;
+        let listen = |ip, port, backlog| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            // A fault may have left connections of an earlier service in TIME_WAIT.
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddrV4::new(ip, port).into())?;
+            socket.listen(backlog)?;
+            Ok(Open::Stream(socket.into()))
+        };
+        match *self {
+            Self::Page { ip, port, .. } => listen(ip, port, 128),
+            Self::Abrupt { port } => listen(any, port, 128),
+            Self::Hung { port, backlog } => listen(any, port, backlog),
+            Self::Datagrams { port, buffer, .. } => {
+                let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+                if let Some(bytes) = buffer {
+                    socket.set_recv_buffer_size(bytes)?;
+                }
+                socket.bind(&SocketAddrV4::new(any, port).into())?;
+                Ok(Open::Datagram(socket.into()))
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::Page { ip, port, .. } => format!("the web server on {ip}:{port}"),
+            Self::Abrupt { port } | Self::Hung { port, .. } => format!("the TCP service on port {port}"),
+            Self::Datagrams { port, .. } => format!("the UDP service on port {port}"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the service was printed by its own thread.
+            thread.join().ok();
+        }
+    }
+}
+
+enum Open {
+    Stream(TcpListener),
+    Datagram(UdpSocket),
+}
+
+/// Accepts until told to stop; each connection is handled on a thread of its own.
+fn serve(
+    listener: &TcpListener,
+    stop: &AtomicBool,
+    handle: impl Fn(TcpStream) -> io::Result<()> + Copy + Send + 'static,
+) {
+    let open = Arc::new(AtomicUsize::new(0));
+    if listener.set_nonblocking(true).is_err() {
+        return;
+    }
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((stream, _)) = listener.accept() else {
+            wait_readable(listener);
+            continue;
+        };
+        if open.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+            open.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let open = Arc::clone(&open);
+        std::thread::spawn(move || {
+            // A peer that went away is no news to a server.
+            handle(stream).ok();
+            open.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+fn wait_readable(listener: &TcpListener) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+    // An interrupted or failed wait only means one more turn of the loop.
+    poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&tick)).ok();
+}
+
+fn send_page(mut stream: TcpStream, bytes: usize) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    read_request(&mut stream)?;
+    let mut answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n"
+    )
+    .into_bytes();
+    answer.resize(answer.len() + bytes, b'x');
+    stream.write_all(&answer)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    // Until the peer has closed, so that nothing unread turns the end into a reset.
+    while stream.read(&mut [0; 512])? > 0 {}
+    Ok(())
+}
+
+/// Reads until the empty line that ends a request without a body.
+fn read_request(stream: &mut TcpStream) -> io::Result<()> {
+    let (mut request, mut chunk) = (Vec::<u8>::new(), [0; 1024]);
+    while !request.windows(4).any(|w| w == b"\r\n\r\n") {
+        let read = stream.read(&mut chunk)?;
+        if read == 0 || request.len() > 16 * 1024 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        request.extend(chunk.iter().take(read));
+    }
+    Ok(())
+}
+
+/// Closes with bytes in the receive queue: the kernel purges them and answers with a reset.
+fn close_unread(stream: TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.peek(&mut [0; 1])?;
+    Ok(())
+}
+
+fn read_all(socket: &UdpSocket, stop: &AtomicBool) {
+    if socket.set_read_timeout(Some(TICK)).is_err() {
+        return;
+    }
+    let mut buffer = [0; 2048];
+    while !stop.load(Ordering::Relaxed) {
+        // Time-outs and ICMP errors are no reason to end.
+        socket.recv(&mut buffer).ok();
+    }
+}

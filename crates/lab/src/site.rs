@@ -1,0 +1,165 @@
+//! Namespaces and the links between them.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
+use whydrop_host::Netns;
+use whydrop_host::build::{Named, Wiring};
+use whydrop_host::error::{Error, Result};
+use whydrop_model::Action;
+
+/// A namespace of a topology, by its part in the play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Sends requests.
+    Client,
+    /// Serves; most faults are here.
+    Server,
+    /// Forwards between the two; never diagnosed, as the network between two machines is not.
+    Router,
+}
+
+impl Place {
+    /// Last part of the namespace's name.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Router => "router",
+        }
+    }
+}
+
+/// How the namespaces are joined. Interfaces are called eth0 and eth1, as people know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// client eth0 10.77.0.1 - eth0 10.77.0.2 server, one network.
+    Pair,
+    /// A pair with a second cable: client eth1 10.78.0.1 - eth1 10.78.0.2 server.
+    TwoLinks,
+    /// client eth0 10.77.1.2 - eth0 10.77.1.1 router eth1 10.77.2.1 - eth0 10.77.2.2 server.
+    Routed,
+}
+
+/// One cable: where it ends, under which name, with which address. All networks are /24.
+type Cable = [(Place, &'static str, Ipv4Addr); 2];
+
+const PAIR: Cable = [
+    (Place::Client, "eth0", Ipv4Addr::new(10, 77, 0, 1)),
+    (Place::Server, "eth0", Ipv4Addr::new(10, 77, 0, 2)),
+];
+const SECOND: Cable = [
+    (Place::Client, "eth1", Ipv4Addr::new(10, 78, 0, 1)),
+    (Place::Server, "eth1", Ipv4Addr::new(10, 78, 0, 2)),
+];
+const NEAR: Cable = [
+    (Place::Client, "eth0", Ipv4Addr::new(10, 77, 1, 2)),
+    (Place::Router, "eth0", Ipv4Addr::new(10, 77, 1, 1)),
+];
+const FAR: Cable = [
+    (Place::Router, "eth1", Ipv4Addr::new(10, 77, 2, 1)),
+    (Place::Server, "eth0", Ipv4Addr::new(10, 77, 2, 2)),
+];
+
+/// Prefix length of every network.
+pub const PREFIX: u8 = 24;
+
+impl Topology {
+    /// Its namespaces.
+    pub const fn places(self) -> &'static [Place] {
+        match self {
+            Self::Pair | Self::TwoLinks => &[Place::Client, Place::Server],
+            Self::Routed => &[Place::Client, Place::Router, Place::Server],
+        }
+    }
+
+    /// Address at which the server is asked.
+    pub const fn server(self) -> Ipv4Addr {
+        match self {
+            Self::Pair | Self::TwoLinks => PAIR[1].2,
+            Self::Routed => FAR[1].2,
+        }
+    }
+
+    const fn cables(self) -> &'static [Cable] {
+        match self {
+            Self::Pair => &[PAIR],
+            Self::TwoLinks => &[PAIR, SECOND],
+            Self::Routed => &[NEAR, FAR],
+        }
+    }
+}
+
+/// Namespaces that stand and are joined. They go when this value is dropped.
+#[derive(Debug)]
+pub struct Site {
+    namespaces: Vec<(Place, Named)>,
+}
+
+impl Site {
+    /// Builds a topology in namespaces `NAME-client`, `NAME-server` …; every link is up and has carrier.
+    pub fn build(topology: Topology, name: &str) -> Result<Self> {
+        let mut namespaces = vec![];
+        for place in topology.places() {
+            namespaces.push((*place, Named::create(&Self::namespace(name, *place))?));
+        }
+        let site = Self { namespaces };
+        for place in topology.places() {
+            site.wiring(*place)?.up("lo")?;
+        }
+        for [(here, name, ip), (there, peer, peer_ip)] in topology.cables().iter().copied() {
+            let (mut near, mut far) = (site.wiring(here)?, site.wiring(there)?);
+            near.veth(name, peer, site.named(there)?.netns())?;
+            near.address(name, IpAddr::V4(ip), PREFIX)?;
+            far.address(peer, IpAddr::V4(peer_ip), PREFIX)?;
+            near.up(name)?;
+            far.up(peer)?;
+        }
+        if topology == Topology::Routed {
+            let network = |ip: Ipv4Addr| IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & !0xff));
+            site.wiring(Place::Client)?.route(network(FAR[0].2), PREFIX, IpAddr::V4(NEAR[1].2))?;
+            site.wiring(Place::Server)?.route(network(NEAR[0].2), PREFIX, IpAddr::V4(FAR[0].2))?;
+            let forward =
+                Action::Sysctl { name: "net.ipv4.ip_forward".into(), value: "1".into(), was: "0".into() };
+            site.apply(Place::Router, &forward)?;
+        }
+        Ok(site)
+    }
+
+    /// Name of a namespace of the site `name`.
+    pub fn namespace(name: &str, place: Place) -> String {
+        format!("{name}-{}", place.word())
+    }
+
+    /// The named namespace of a place.
+    pub fn named(&self, place: Place) -> Result<&Named> {
+        let found = self.namespaces.iter().find(|(p, _)| *p == place).map(|(_, named)| named);
+        found.ok_or_else(|| whydrop_host::Error::new("find", place.word(), "this topology does not have it"))
+    }
+
+    /// Makes one change in a namespace of the site.
+    pub fn apply(&self, place: Place, action: &Action) -> Result<()> {
+        perform(self.named(place)?.netns(), action)
+    }
+
+    fn wiring(&self, place: Place) -> Result<Wiring> {
+        Wiring::of(self.named(place)?.netns())
+    }
+}
+
+/// Makes one change in a namespace.
+pub(crate) fn perform(netns: &Netns, action: &Action) -> Result<()> {
+    run(netns, &action.argv())
+}
+
+/// Runs a command in a namespace; it must succeed.
+pub(crate) fn run<S: AsRef<str>>(netns: &Netns, argv: &[S]) -> Result<()> {
+    let words: Vec<&str> = argv.iter().map(AsRef::as_ref).collect();
+    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    let output = netns.run(|| command.output())?.map_err(|e| Error::io("run", *program, &e))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::new("run", words.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}

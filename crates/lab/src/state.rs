@@ -1,0 +1,188 @@
+//! Which labs stand: a file per lab below /run/whydrop/lab, so that another process can take one down.
+
+use crate::site::{Place, Site};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use whydrop_host::build;
+use whydrop_host::error::{Error, Result};
+use whydrop_model::text;
+
+const DIRECTORY: &str = "/run/whydrop/lab";
+/// How long the process that holds a lab may take to end.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// A lab that stands, or whose process ended without taking it down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// First part of the names of its namespaces.
+    pub name: String,
+    /// Id of its fault.
+    pub fault: String,
+    /// Process that holds its services and traffic.
+    pub pid: i32,
+    /// Start time of that process in clock ticks since boot (proc_pid_stat(5), field 22): pids are used again.
+    pub started: u64,
+}
+
+/// The claim of this process on a name; given up when it is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    name: String,
+}
+
+impl State {
+    /// Claims a name for this process. What a killed process left behind under that name is removed; a lab whose
+    /// process lives is an error.
+    pub fn claim(name: &str, fault: &str) -> Result<Claim> {
+        let path = path_of(name)?;
+        let fail =
+            |e: &std::io::Error| Error::io("keep the state of the lab in", path.display().to_string(), e);
+        if let Some(state) = Self::read(&path)? {
+            if state.is_alive() {
+                let hint = text!("whydrop lab down --name {name}", "whydrop lab down --name {name}");
+                return Err(Error::new(
+                    "build the lab",
+                    name,
+                    format!("it stands already ({})", state.fault),
+                )
+                .with_hint(hint.fill(&[("name", &name)])));
+            }
+            state.remove()?;
+        }
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let started =
+            start_time(pid).ok_or_else(|| Error::new("read", "/proc/self/stat", "no start time in it"))?;
+        let state = Self { name: name.to_owned(), fault: fault.to_owned(), pid, started };
+        DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).map_err(|e| fail(&e))?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
+        let text = serde_json::to_vec(&state).map_err(|e| fail(&e.into()))?;
+        file.and_then(|mut file| file.write_all(&text)).map_err(|e| fail(&e))?;
+        Ok(Claim { name: name.to_owned() })
+    }
+
+    /// All labs that stand or were left behind.
+    pub fn list() -> Result<Vec<Self>> {
+        let fail = |e: &std::io::Error| Error::io("list", DIRECTORY, e);
+        let entries = match std::fs::read_dir(DIRECTORY) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(e) => return Err(fail(&e)),
+        };
+        let mut states = vec![];
+        for entry in entries {
+            states.extend(Self::read(&entry.map_err(|e| fail(&e))?.path())?);
+        }
+        states.sort_by(|a: &Self, b| a.name.cmp(&b.name));
+        Ok(states)
+    }
+
+    /// Ends the process that holds the lab, and removes what it may have left.
+    pub fn take_down(&self) -> Result<()> {
+        let fail =
+            |e: rustix::io::Errno| Error::io("end", format!("the lab's process {}", self.pid), &e.into());
+        // The handle first: between the check and the signal the pid cannot change its owner.
+        let handle = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        if let Some(handle) = handle.filter(|_| self.is_alive()) {
+            pidfd_send_signal(&handle, Signal::TERM).map_err(fail)?;
+            let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&PATIENCE)).map_err(fail)?;
+            if ended == 0 {
+                return Err(Error::new("end", format!("the lab's process {}", self.pid), "it does not end"));
+            }
+        }
+        self.remove()
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", path.display().to_string(), &e)),
+        };
+        // A file cut short by a full disk or a kill names no process any more; its name is still the lab's.
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+        Ok(serde_json::from_slice(&bytes)
+            .ok()
+            .or_else(|| Some(Self { name: name?, fault: "unknown".into(), pid: 0, started: 0 })))
+    }
+
+    fn is_alive(&self) -> bool {
+        self.pid > 0 && start_time(self.pid) == Some(self.started)
+    }
+
+    fn remove(&self) -> Result<()> {
+        remove_names(&self.name)?;
+        let path = path_of(&self.name)?;
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", path.display().to_string(), &e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Claim {
+    /// Removes the names of the namespaces and the claim itself, for a process that is about to die of a signal.
+    pub fn abandon(name: &str) {
+        // Nothing more can be done by a dying process; `lab down` finds what is left.
+        remove_names(name).ok();
+        path_of(name).and_then(|p| std::fs::remove_file(&p).map_err(|e| Error::io("remove", name, &e))).ok();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        Self::abandon(&self.name);
+    }
+}
+
+fn remove_names(name: &str) -> Result<()> {
+    [Place::Client, Place::Router, Place::Server]
+        .iter()
+        .try_for_each(|place| build::remove(&Site::namespace(name, *place)))
+}
+
+/// A lab's name becomes part of names of files and namespaces.
+fn path_of(name: &str) -> Result<PathBuf> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 40 || !name.chars().all(plain) {
+        return Err(Error::new(
+            "use the name",
+            format!("{name:?}"),
+            "letters, digits, - and _ only, at most 40",
+        ));
+    }
+    Ok(Path::new(DIRECTORY).join(name))
+}
+
+/// Field 22 of /proc/PID/stat; the name in field 2 may hold blanks and parentheses.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_names() {
+        for name in ["", "..", "a/b", "a b", "x\n"] {
+            assert!(path_of(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let started = start_time(pid).expect("own start time");
+        let state = |started| State { name: "x".into(), fault: "y".into(), pid, started };
+        assert!(state(started).is_alive());
+        assert!(!state(started + 1).is_alive());
+    }
+}
