@@ -14,8 +14,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Test programs that run in the guests, below `tests/tests/`.
-const TESTS: [&str; 1] = ["source_case"];
+/// Test programs that run in the guests, as (package, cargo's words for them).
+const TESTS: [(&str, &[&str]); 2] =
+    [("whydrop-host", &["--lib"]), ("whydrop-tests", &["--test", "source_case"])];
 
 /// Guests at a time: each one keeps two cores busy.
 const AT_ONCE: usize = 2;
@@ -99,19 +100,12 @@ fn tests(filter: &str) -> Result<(Vec<(String, PathBuf)>, String)> {
     let mut build = cargo();
     build.args(["build", "--package", "whydrop", "--message-format", "json-render-diagnostics"]);
     let mut payload = executables(&output(build.stderr(std::process::Stdio::inherit()))?)?;
-    let mut build = cargo();
-    build.args([
-        "test",
-        "--package",
-        "whydrop-tests",
-        "--no-run",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    for test in TESTS {
-        build.args(["--test", test]);
+    let mut tests = Vec::new();
+    for (package, words) in TESTS {
+        let mut build = cargo();
+        build.args(["test", "--package", package, "--no-run", "--message-format", "json-render-diagnostics"]);
+        tests.extend(executables(&output(build.args(words).stderr(std::process::Stdio::inherit()))?)?);
     }
-    let tests = executables(&output(build.stderr(std::process::Stdio::inherit()))?)?;
     let mut script = "export WHYDROP=/payload/whydrop\n".to_owned();
     for (name, _) in &tests {
         // Tests that need a kernel with modules are `#[ignore]`d elsewhere: here is where they run.
