@@ -1,0 +1,58 @@
+//! How a kind of probe is written, and how its answer is recognised.
+
+use crate::account::Answer;
+use crate::wire::Incoming;
+use std::net::IpAddr;
+
+/// One packet to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Everything above the IP header.
+    pub payload: Vec<u8>,
+    /// Source port, or ICMP sequence number.
+    pub sport: u16,
+}
+
+/// A packet that belongs to a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Number of the probe.
+    pub seq: u32,
+    /// What it says.
+    pub what: What,
+}
+
+/// What a packet says about its probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A reply.
+    Answer(Answer, Detail),
+    /// An ICMP error that quotes the probe.
+    IcmpError {
+        /// Kind and sender: `host unreachable from 10.0.0.1`.
+        error: String,
+        /// The probed address itself says that nobody serves (or a firewall says so in its name).
+        refused: bool,
+    },
+}
+
+/// What a person wants to see of a reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// TCP flags in hping's letters: `SA`, `RA`; empty for other protocols.
+    pub flags: String,
+    /// TCP window.
+    pub window: u16,
+    /// Sequence number of the other side: equal on every retransmission of one SYN-ACK.
+    pub isn: u32,
+}
+
+/// A kind of probe that sends one packet each and recognises its answers by what they hold.
+pub trait Codec {
+    /// Writes probe `seq`, which leaves from `source`.
+    fn build(&self, seq: u32, source: IpAddr) -> Outgoing;
+    /// Recognises a packet that came in; none if it belongs to no probe of this run.
+    fn read(&self, packet: &Incoming<'_>) -> Option<Heard>;
+    /// Recognises a probe of this run on its way out.
+    fn read_own(&self, packet: &Incoming<'_>) -> Option<u32>;
+}

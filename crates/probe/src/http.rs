@@ -1,0 +1,245 @@
+//! http://: one GET at a time, with its phases.
+
+use crate::Nanos;
+use whydrop_model::probe::Http;
+
+/// Bytes read of one answer; the rest is of no interest to a prober.
+pub const MAX_ANSWER: u64 = 8 << 20;
+/// Bytes of the answer's header that are kept to be understood.
+const MAX_HEADER: usize = 16 << 10;
+
+/// How a GET ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The whole answer came.
+    Complete,
+    /// `timeout`, `reset`, an errno name, or what was wrong with the answer.
+    Failed(String),
+    /// Nobody listens.
+    Refused,
+}
+
+/// One GET. The driver connects, sends [`Exchange::request`], and tells what it sees.
+#[derive(Debug)]
+pub struct Exchange {
+    started: Nanos,
+    connected: Option<Nanos>,
+    requested: Option<Nanos>,
+    first_byte: Option<Nanos>,
+    ended: Option<(Nanos, End)>,
+    header: Vec<u8>,
+    status: Option<u16>,
+    body_start: Option<u64>,
+    body_length: Option<u64>,
+    bytes: u64,
+}
+
+impl Exchange {
+    /// A GET whose connect() is called at `now`.
+    pub fn new(now: Nanos) -> Self {
+        Self {
+            started: now,
+            connected: None,
+            requested: None,
+            first_byte: None,
+            ended: None,
+            header: vec![],
+            status: None,
+            body_start: None,
+            body_length: None,
+            bytes: 0,
+        }
+    }
+
+    /// The request for `path` on `authority` (host, with port if it is not 80).
+    pub fn request(authority: &str, path: &str) -> Vec<u8> {
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: whydrop/{version}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    /// The connection stands.
+    pub fn connected(&mut self, now: Nanos) {
+        self.connected.get_or_insert(now);
+    }
+
+    /// The whole request was handed to the kernel.
+    pub fn requested(&mut self, now: Nanos) {
+        self.requested.get_or_insert(now);
+    }
+
+    /// Bytes of the answer came.
+    pub fn received(&mut self, bytes: &[u8], now: Nanos) {
+        if bytes.is_empty() || self.ended.is_some() {
+            return;
+        }
+        self.first_byte.get_or_insert(now);
+        self.bytes += bytes.len() as u64;
+        if self.body_start.is_none() {
+            self.header.extend(bytes.iter().take(MAX_HEADER - self.header.len()));
+            self.read_header(now);
+        }
+        let whole = match (self.body_start, self.body_length) {
+            (Some(start), Some(length)) => self.bytes >= start.saturating_add(length),
+            _ => false,
+        };
+        if whole || self.bytes >= MAX_ANSWER {
+            self.end(now, End::Complete);
+        }
+    }
+
+    fn read_header(&mut self, now: Nanos) {
+        let Some(end) = self.header.windows(4).position(|w| w == b"\r\n\r\n") else {
+            if self.header.len() >= MAX_HEADER {
+                self.end(now, End::Failed("header too long".into()));
+            }
+            return;
+        };
+        self.body_start = Some(end as u64 + 4);
+        let text = String::from_utf8_lossy(self.header.get(..end).unwrap_or_default()).into_owned();
+        let mut lines = text.split("\r\n");
+        let first = lines.next().unwrap_or_default();
+        self.status = first
+            .strip_prefix("HTTP/1.")
+            .and_then(|rest| rest.split(' ').nth(1))
+            .and_then(|code| code.parse().ok())
+            .filter(|code| (100..1000).contains(code));
+        if self.status.is_none() {
+            return self.end(now, End::Failed("not HTTP".into()));
+        }
+        let length = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        };
+        let empty = matches!(self.status, Some(204 | 304));
+        self.body_length = if empty { Some(0) } else { lines.find_map(length) };
+    }
+
+    /// The other side closed: the end of the answer if its length was not told.
+    pub fn closed(&mut self, now: Nanos) {
+        let end = match (self.body_start, self.body_length) {
+            (Some(_), None) => End::Complete,
+            _ => End::Failed("closed early".into()),
+        };
+        self.end(now, end);
+    }
+
+    /// The kernel reported an error.
+    pub fn failed(&mut self, errno: &str, now: Nanos) {
+        let end = match errno {
+            "ECONNREFUSED" => End::Refused,
+            "ECONNRESET" | "EPIPE" => End::Failed("reset".into()),
+            other => End::Failed(other.to_owned()),
+        };
+        self.end(now, end);
+    }
+
+    /// The limit has passed.
+    pub fn timed_out(&mut self, now: Nanos) {
+        self.end(now, End::Failed("timeout".into()));
+    }
+
+    fn end(&mut self, now: Nanos, end: End) {
+        self.ended.get_or_insert((now, end));
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&self) -> Option<&End> {
+        self.ended.as_ref().map(|(_, end)| end)
+    }
+
+    /// Time of the whole GET; none unless it is complete.
+    pub fn total(&self) -> Option<Nanos> {
+        match &self.ended {
+            Some((at, End::Complete | End::Refused)) => Some(at.saturating_sub(self.started)),
+            _ => None,
+        }
+    }
+
+    /// The phases, without what TCP_INFO tells.
+    pub fn phases(&self) -> Http {
+        let ms = |from: Option<Nanos>, to: Option<Nanos>| {
+            from.zip(to).map(|(from, to)| to.saturating_sub(from) as f64 / 1e6)
+        };
+        Http {
+            connect_ms: ms(Some(self.started), self.connected),
+            first_byte_ms: ms(self.requested, self.first_byte),
+            total_ms: match &self.ended {
+                Some((at, End::Complete)) => ms(Some(self.started), Some(*at)),
+                _ => None,
+            },
+            status: self.status,
+            bytes: self.bytes,
+            retransmissions: None,
+            mss: None,
+            error: match self.ended() {
+                Some(End::Failed(error)) => Some(error.clone()),
+                Some(End::Refused) => Some("refused".into()),
+                Some(End::Complete) | None => None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: Nanos = 1_000_000;
+
+    fn answered(parts: &[&[u8]]) -> Exchange {
+        let mut get = Exchange::new(0);
+        get.connected(MS);
+        get.requested(2 * MS);
+        for (i, part) in (3..).zip(parts) {
+            get.received(part, i * MS);
+        }
+        get
+    }
+
+    #[test]
+    fn ends_with_the_announced_length() {
+        let get = answered(&[b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 3\r\n\r\na", b"bc"]);
+        assert_eq!(get.ended(), Some(&End::Complete));
+        let http = get.phases();
+        assert_eq!(
+            (http.status, http.bytes, http.connect_ms, http.first_byte_ms),
+            (Some(200), 41, Some(1.0), Some(1.0))
+        );
+        assert_eq!(http.total_ms, Some(5.0));
+    }
+
+    #[test]
+    fn ends_with_the_connection_if_no_length_was_announced() {
+        let mut get = answered(&[b"HTTP/1.0 200 OK\r\n\r\nabc"]);
+        assert_eq!(get.ended(), None);
+        get.closed(9 * MS);
+        assert_eq!(get.ended(), Some(&End::Complete));
+    }
+
+    #[test]
+    fn names_what_ended_it_early() {
+        let error = |mut get: Exchange, f: &dyn Fn(&mut Exchange)| {
+            f(&mut get);
+            (get.phases().error, get.total().is_some())
+        };
+        let half: &[&[u8]] = &[b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na"];
+        assert_eq!(error(answered(half), &|g| g.closed(9)), (Some("closed early".into()), false));
+        assert_eq!(error(answered(half), &|g| g.timed_out(9)), (Some("timeout".into()), false));
+        assert_eq!(error(answered(half), &|g| g.failed("ECONNRESET", 9)), (Some("reset".into()), false));
+        assert_eq!(error(answered(&[]), &|g| g.failed("ECONNREFUSED", 9)), (Some("refused".into()), true));
+        assert_eq!(error(answered(&[b"SSH-2.0-x\r\n\r\n\r\n"]), &|_| ()), (Some("not HTTP".into()), false));
+    }
+
+    proptest! {
+        #[test]
+        fn survives_anything(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4000), 0..12)) {
+            let refs: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            let get = answered(&refs);
+            prop_assert!(get.header.len() <= MAX_HEADER);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What to probe, and how hard.
+
+use crate::url::{self, UrlError};
+use std::time::Duration;
+
+/// A kind of probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// SYN to a TCP port, or connect() where raw sockets are not allowed.
+    Tcp,
+    /// A GET.
+    Http,
+}
+
+impl Scheme {
+    /// Every scheme, in the order of the help.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Http];
+
+    /// As written before `://`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+        }
+    }
+
+    /// How a URL of this scheme looks.
+    pub const fn form(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp://host:port",
+            Self::Http => "http://host[:port]/path",
+        }
+    }
+}
+
+/// Address family asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// One probe run. [`ProbeSpec::parse`] fills in gentle defaults; every field may be changed afterwards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeSpec {
+    /// The URL as given.
+    pub url: String,
+    /// Kind of probe.
+    pub scheme: Scheme,
+    /// Host name or address, without brackets and without zone.
+    pub host: String,
+    /// Interface that an IPv6 link-local address belongs to: `eth0` of `[fe80::1%eth0]`.
+    pub zone: Option<String>,
+    /// Port; none for schemes without ports.
+    pub port: Option<u16>,
+    /// Path and query of http://, starting with a slash.
+    pub path: String,
+    /// Probes to send (those that could not be sent included); none: until the run is cancelled.
+    pub count: Option<u32>,
+    /// Time from one send to the next.
+    pub interval: Duration,
+    /// An answer later than this is late, not received. For packets it stays below 1 s, where the other side's
+    /// first retransmission would be taken for an answer in time.
+    pub timeout: Duration,
+    /// How long answers to the last probe are awaited; at least `timeout`. Late answers tell which direction loses.
+    pub late: Duration,
+    /// Only this address family.
+    pub family: Option<Family>,
+    /// Leave through this interface.
+    pub interface: Option<String>,
+    /// Time to live of the probes.
+    pub ttl: Option<u8>,
+    /// Number of fixed flows (source ports) used in turn; none: a flow of its own for every probe.
+    pub flows: Option<u16>,
+}
+
+/// Limit for an answer in time: strictly below the first SYN-ACK retransmission at 1 s.
+pub const ON_TIME: Duration = Duration::from_millis(900);
+/// Limit for a GET.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Probes of a run whose user named no count.
+pub const DEFAULT_COUNT: u32 = 50;
+/// Ten a second: what a SYN queue of a small server bears.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
+
+impl ProbeSpec {
+    /// Reads a probe URL: `tcp://10.0.0.2:80`, `http://[fd00::2]:8080/health`.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let parts = url::parse(text)?;
+        let timeout = if parts.scheme == Scheme::Http { HTTP_TIMEOUT } else { ON_TIME };
+        Ok(Self {
+            url: text.to_owned(),
+            scheme: parts.scheme,
+            host: parts.host,
+            zone: parts.zone,
+            port: parts.port,
+            path: parts.path,
+            count: Some(if parts.scheme == Scheme::Http { 1 } else { DEFAULT_COUNT }),
+            interval: DEFAULT_INTERVAL,
+            timeout,
+            late: timeout,
+            family: None,
+            interface: None,
+            ttl: None,
+            flows: None,
+        })
+    }
+}

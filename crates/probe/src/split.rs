@@ -1,0 +1,271 @@
+//! Which direction loses, from the pattern of SYN-ACKs.
+//!
+//! A server repeats an unanswered SYN-ACK 1, 3, 7, 15 and 31 s after the first (TCP_TIMEOUT_INIT doubled,
+//! net.ipv4.tcp_synack_retries). So a first reply on that comb means that the SYN arrived and an answer was lost;
+//! a further reply on it means that our kernel's RST was lost on the way there; silence means that the SYN was lost.
+
+use crate::Nanos;
+use crate::account::{Answer, Entry};
+use std::collections::BTreeMap;
+use whydrop_model::ProbeResult;
+use whydrop_model::probe::Share;
+
+/// When the server sends a SYN-ACK, in seconds after the SYN.
+const COMB: [u64; 6] = [0, 1, 3, 7, 15, 31];
+const SECOND: Nanos = 1_000_000_000;
+
+/// Half of the 95 % and 99.9 % quantiles of chi-squared with one degree of freedom: how far the log-likelihood may
+/// fall inside the interval.
+pub const DROP_95: f64 = 1.920_7;
+/// See [`DROP_95`].
+pub const DROP_999: f64 = 5.413_8;
+
+/// What the SYN-ACK pattern of a run says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Split {
+    /// Loss of the request.
+    pub forward: Share,
+    /// Loss of the answer.
+    pub reverse: Share,
+}
+
+/// Transmission of the SYN-ACK (0 is the first) that a reply `rtt` after the SYN is; none off the comb.
+/// `base` is the usual round-trip time.
+pub fn attempt(rtt: Nanos, base: Nanos) -> Option<usize> {
+    COMB.iter().position(|second| {
+        let at = second * SECOND;
+        // Kernel timers fire late, the longer the later (timer wheel: up to 1/8, measured 3 %).
+        let slack = 50_000_000 + at / 16 + 4 * base;
+        (at.saturating_sub(10_000_000)..=at + slack).contains(&rtt)
+    })
+}
+
+/// Transmissions of the SYN-ACK that could be seen within `horizon` of the SYN.
+fn visible(horizon: Nanos) -> usize {
+    COMB.iter().filter(|s| *s * SECOND + *s * SECOND / 16 + 100_000_000 <= horizon).count().max(1)
+}
+
+/// Groups of probes that look alike: transmissions visible, first one seen.
+type Groups = BTreeMap<(usize, Option<usize>), u64>;
+
+/// Estimates both directions from what was seen until `now`, with intervals where the log-likelihood falls by `drop`.
+/// None where the pattern does not tell: refused or no answers, answers late for other reasons, or losses without
+/// any repeated SYN-ACK (SYN cookies, no retries: the server does not repeat itself).
+pub fn estimate(entries: &[Entry], now: Nanos, drop: f64) -> Option<Split> {
+    let sent: Vec<&Entry> = entries.iter().filter(|e| e.outcome().is_some() && e.was_sent()).collect();
+    let base = base_rtt(&sent);
+    let mut groups = Groups::new();
+    let (mut off_comb, mut late, mut repeated, mut silent) = (0u64, 0u64, 0u64, 0u64);
+    for entry in &sent {
+        let horizon = now.saturating_sub(entry.sent);
+        let first =
+            match entry.replies.first() {
+                Some((_, Answer::Refused)) => return None,
+                Some((at, _)) => {
+                    let Some(k) = attempt(at.saturating_sub(entry.sent), base) else {
+                        off_comb += 1;
+                        continue;
+                    };
+                    late += u64::from(k > 0);
+                    repeated +=
+                        u64::from(entry.replies.iter().skip(1).any(|(at, _)| {
+                            attempt(at.saturating_sub(entry.sent), base).is_some_and(|j| j > k)
+                        }));
+                    Some(k)
+                }
+                None => {
+                    silent += 1;
+                    None
+                }
+            };
+        let seen = visible(horizon).max(first.map_or(1, |k| k + 1));
+        *groups.entry((seen, first)).or_default() += 1;
+    }
+    let answered: u64 = groups.iter().filter(|((_, first), _)| first.is_some()).map(|(_, n)| n).sum();
+    let comb = late + off_comb;
+    let undecidable = silent > 0 && late == 0 && repeated == 0;
+    if answered == 0 || undecidable || (off_comb > 0 && off_comb * 5 > comb) {
+        return None;
+    }
+    // The server's number of retries is unknown: every number that the data do not rule out is weighed.
+    let least = groups.keys().filter_map(|(_, first)| first.map(|k| k + 1)).max()?.max(2);
+    let views: Vec<Groups> = (least..=COMB.len()).map(|limit| limited(&groups, limit)).collect();
+    let forward = profile(&views, drop, |g, p| maximum(|r| likelihood(g, p, r)).1);
+    let reverse = profile(&views, drop, |g, r| maximum(|p| likelihood(g, p, r)).1);
+    Some(Split { forward: forward?, reverse: reverse? })
+}
+
+/// The usual round trip: median of answers within half a second.
+fn base_rtt(sent: &[&Entry]) -> Nanos {
+    let mut rtts: Vec<Nanos> = sent.iter().filter_map(|e| e.rtt()).filter(|rtt| *rtt < SECOND / 2).collect();
+    rtts.sort_unstable();
+    rtts.get(rtts.len() / 2).copied().unwrap_or(0)
+}
+
+/// The groups as seen if the server sends at most `limit` SYN-ACKs.
+fn limited(groups: &Groups, limit: usize) -> Groups {
+    let mut out = Groups::new();
+    for ((seen, first), n) in groups {
+        *out.entry(((*seen).min(limit), *first)).or_default() += n;
+    }
+    out
+}
+
+fn likelihood(groups: &Groups, p: f64, r: f64) -> f64 {
+    groups
+        .iter()
+        .map(|((seen, first), n)| {
+            let chance = match first {
+                None => p + (1.0 - p) * r.powi(*seen as i32),
+                Some(k) => (1.0 - p) * r.powi(*k as i32) * (1.0 - r),
+            };
+            *n as f64 * chance.max(1e-300).ln()
+        })
+        .sum()
+}
+
+/// Where a unimodal function of 0..1 is largest, and its value (golden section).
+fn maximum(f: impl Fn(f64) -> f64) -> (f64, f64) {
+    const G: f64 = 0.618_033_988_749_895;
+    let (mut a, mut b) = (0.0, 1.0);
+    let (mut x, mut y) = (b - G * (b - a), a + G * (b - a));
+    let (mut fx, mut fy) = (f(x), f(y));
+    for _ in 0..36 {
+        if fx >= fy {
+            (b, y, fy) = (y, x, fx);
+            x = b - G * (b - a);
+            fx = f(x);
+        } else {
+            (a, x, fx) = (x, y, fy);
+            y = a + G * (b - a);
+            fy = f(y);
+        }
+    }
+    // The ends are reached only in the limit, and 0 is the commonest answer.
+    [0.0, 1.0, f64::midpoint(a, b)].map(|p| (p, f(p))).into_iter().fold(
+        (0.0, f64::NEG_INFINITY),
+        |best, next| {
+            if next.1 > best.1 { next } else { best }
+        },
+    )
+}
+
+/// Point and interval of one parameter, `f` being the best log-likelihood for each of its values under one view.
+/// The interval covers every view that is likely enough.
+fn profile(views: &[Groups], drop: f64, f: impl Fn(&Groups, f64) -> f64) -> Option<Share> {
+    let peaks: Vec<(f64, f64)> = views.iter().map(|g| maximum(|p| f(g, p))).collect();
+    let (loss, top) = peaks.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let mut share = Share { loss, ci95: [loss, loss] };
+    for (view, (peak, _)) in views.iter().zip(&peaks).filter(|(_, (_, best))| *best >= top - drop) {
+        let edge = |end: f64| {
+            if f(view, end) >= top - drop {
+                return end;
+            }
+            let (mut inside, mut outside) = (*peak, end);
+            for _ in 0..30 {
+                let mid = f64::midpoint(inside, outside);
+                if f(view, mid) >= top - drop { inside = mid } else { outside = mid }
+            }
+            outside
+        };
+        let [low, high] = &mut share.ci95;
+        (*low, *high) = (low.min(edge(0.0)), high.max(edge(1.0)));
+    }
+    Some(share)
+}
+
+/// Fills the directions of a result in, where they can be told.
+pub(crate) fn apply(result: &mut ProbeResult, entries: &[Entry], now: Nanos) {
+    if let Some(split) = estimate(entries, now, DROP_95) {
+        result.forward = Some(split.forward);
+        result.reverse = Some(split.reverse);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Account;
+
+    /// A small deterministic generator (splitmix64), so that a failing seed can be repeated.
+    struct Dice(u64);
+    impl Dice {
+        fn lost(&mut self, p: f64) -> bool {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64) < p
+        }
+    }
+
+    /// 200 probes at 100 ms against a server that keeps to the comb with `retries` SYN-ACKs in all.
+    fn run(seed: u64, p: f64, r: f64, retries: usize, wait: u64) -> Option<Split> {
+        let (mut dice, mut account) = (Dice(seed << 32), Account::new(SECOND * 9 / 10));
+        let n = 200;
+        let now = n * SECOND / 10 + wait * SECOND;
+        let mut replies = vec![];
+        for i in 0..n {
+            let sent = i * SECOND / 10;
+            let seq = account.sent(0, sent, None);
+            if dice.lost(p) {
+                continue;
+            }
+            for second in &COMB[..retries] {
+                let at = sent + second * SECOND + 1_000_000;
+                if !dice.lost(r) && at <= now {
+                    replies.push((at, seq));
+                    if !dice.lost(p) {
+                        break;
+                    }
+                }
+            }
+        }
+        replies.sort_unstable();
+        for (at, seq) in replies {
+            account.reply(seq, at, Answer::Reply);
+        }
+        account.expire(now);
+        estimate(account.entries(), now, DROP_95)
+    }
+
+    #[test]
+    fn true_rates_lie_inside_and_the_direction_is_right() {
+        let (mut outside, mut checked) = (0, 0);
+        for (p, r) in [(0.3, 0.0), (0.0, 0.3), (0.05, 0.2), (0.3, 0.3), (0.0, 0.0)] {
+            for (seed, retries, wait) in (1..21).flat_map(|s| [(s, 6, 8), (s, 2, 2), (s, 6, 1)]) {
+                let split = run(seed, p, r, retries, wait).expect("a pattern");
+                for (share, truth) in [(split.forward, p), (split.reverse, r)] {
+                    outside += u32::from(truth < share.ci95[0] || share.ci95[1] < truth);
+                    checked += 1;
+                    assert!(
+                        (share.loss - truth).abs() < 0.15,
+                        "{p}/{r} seed {seed} retries {retries}: {split:?}"
+                    );
+                }
+                if (p - r).abs() > 0.25 {
+                    assert_eq!(split.forward.loss > split.reverse.loss, p > r, "{split:?}");
+                }
+            }
+        }
+        assert!(outside * 100 <= checked * 6, "{outside} of {checked} outside a 95 % interval");
+    }
+
+    #[test]
+    fn a_server_that_never_repeats_itself_leaves_the_direction_open() {
+        assert_eq!(run(3, 0.3, 0.3, 1, 8), None);
+        assert!(run(3, 0.0, 0.0, 1, 8).is_some(), "nothing lost is nothing lost in both directions");
+        assert_eq!(run(3, 1.0, 0.0, 6, 8), None);
+    }
+
+    #[test]
+    fn knows_the_comb() {
+        let ms = 1_000_000;
+        assert_eq!(attempt(ms, ms), Some(0));
+        assert_eq!(attempt(1014 * ms, ms), Some(1));
+        assert_eq!(attempt(2000 * ms, ms), None);
+        assert_eq!(attempt(3045 * ms, ms), Some(2));
+        assert_eq!(attempt(7256 * ms, ms), Some(3));
+        assert_eq!(attempt(15_489 * ms, ms), Some(4));
+        assert_eq!(attempt(500 * ms, ms), None);
+    }
+}

@@ -1,0 +1,4 @@
+//! Numbers about numbers: intervals, round-trip times.
+
+pub mod interval;
+pub mod rtt;

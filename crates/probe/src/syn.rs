@@ -1,0 +1,205 @@
+//! tcp:// with raw sockets: SYNs from source ports of their own.
+//!
+//! The kernel's own RST answers each SYN-ACK, since no socket waits for it: that frees the server's half-open
+//! entry, and its loss is what makes the server repeat the SYN-ACK (a duplicate here).
+
+use crate::account::Answer;
+use crate::codec::{Codec, Detail, Heard, Outgoing, What};
+use crate::wire::{Incoming, icmp, protocol};
+use etherparse::{TcpHeader, TcpHeaderSlice, TcpOptionElement};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+
+/// SYN probes to one port.
+#[derive(Debug)]
+pub struct Syn {
+    remote: IpAddr,
+    port: u16,
+    sports: Vec<u16>,
+    /// Keyed SipHash: nobody off the path can forge an answer.
+    key: RandomState,
+}
+
+/// Window of the SYN, as Linux sends it.
+const WINDOW: u16 = 64240;
+
+impl Syn {
+    /// Probes to `remote`:`port` that use `sports` in turn; none if there are no source ports.
+    pub fn new(remote: IpAddr, port: u16, sports: Vec<u16>) -> Option<Self> {
+        (!sports.is_empty()).then(|| Self { remote, port, sports, key: RandomState::new() })
+    }
+
+    fn sport(&self, seq: u32) -> Option<u16> {
+        self.sports.get(seq as usize % self.sports.len()).copied()
+    }
+
+    /// Initial sequence number: identity of the probe.
+    fn isn(&self, seq: u32) -> u32 {
+        self.key.hash_one(seq) as u32
+    }
+
+    /// The probe that left `sport` with this initial sequence number.
+    fn find(&self, sport: u16, isn: u32) -> Option<u32> {
+        let slot = self.sports.iter().position(|p| *p == sport)?;
+        (slot..)
+            .step_by(self.sports.len())
+            .take(MAX_ROUNDS)
+            .map_while(|seq| u32::try_from(seq).ok())
+            .find(|seq| self.isn(*seq) == isn)
+    }
+
+    fn quoted(&self, packet: &Incoming<'_>) -> Option<Heard> {
+        let error = icmp::error(packet)?;
+        let [s0, s1, d0, d1, i0, i1, i2, i3, ..] = error.quote.payload else { return None };
+        let right = error.quote.protocol == protocol::TCP
+            && error.quote.to == self.remote
+            && u16::from_be_bytes([*d0, *d1]) == self.port;
+        let isn = u32::from_be_bytes([*i0, *i1, *i2, *i3]);
+        let seq = self.find(u16::from_be_bytes([*s0, *s1]), isn).filter(|_| right)?;
+        let refused = error.kind == icmp::ErrorKind::PortUnreachable && error.from == self.remote;
+        Some(Heard { seq, what: What::IcmpError { error: error.to_string(), refused } })
+    }
+}
+
+/// How often a source port may have been used when an answer is looked up.
+const MAX_ROUNDS: usize = 4096;
+
+impl Codec for Syn {
+    fn build(&self, seq: u32, source: IpAddr) -> Outgoing {
+        let sport = self.sport(seq).unwrap_or_default();
+        let mut header = TcpHeader::new(sport, self.port, self.isn(seq), WINDOW);
+        header.syn = true;
+        let mss = if source.is_ipv4() { 1460 } else { 1440 };
+        // The options of a Linux SYN: firewalls drop SYNs without any (nmap #1753).
+        let options = [
+            TcpOptionElement::MaximumSegmentSize(mss),
+            TcpOptionElement::SelectiveAcknowledgementPermitted,
+            TcpOptionElement::Timestamp(seq.wrapping_add(1), 0),
+            TcpOptionElement::Noop,
+            TcpOptionElement::WindowScale(7),
+        ];
+        let fits = header.set_options(&options);
+        debug_assert!(fits.is_ok(), "20 of 40 bytes");
+        let sum = match (source, self.remote) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                header.calc_checksum_ipv4_raw(from.octets(), to.octets(), &[])
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                header.calc_checksum_ipv6_raw(from.octets(), to.octets(), &[])
+            }
+            _ => Ok(0),
+        };
+        header.checksum = sum.unwrap_or(0);
+        Outgoing { payload: header.to_bytes().to_vec(), sport }
+    }
+
+    fn read(&self, packet: &Incoming<'_>) -> Option<Heard> {
+        if matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6) {
+            return self.quoted(packet);
+        }
+        let tcp =
+            TcpHeaderSlice::from_slice(packet.payload).ok().filter(|_| packet.protocol == protocol::TCP)?;
+        if packet.from != self.remote || tcp.source_port() != self.port || !tcp.ack() {
+            return None;
+        }
+        let answer = match (tcp.syn(), tcp.rst()) {
+            (true, false) => Answer::Reply,
+            (_, true) => Answer::Refused,
+            _ => return None,
+        };
+        let seq = self.find(tcp.destination_port(), tcp.acknowledgment_number().wrapping_sub(1))?;
+        let detail = Detail { flags: flags(&tcp), window: tcp.window_size(), isn: tcp.sequence_number() };
+        Some(Heard { seq, what: What::Answer(answer, detail) })
+    }
+
+    fn read_own(&self, packet: &Incoming<'_>) -> Option<u32> {
+        let tcp =
+            TcpHeaderSlice::from_slice(packet.payload).ok().filter(|_| packet.protocol == protocol::TCP)?;
+        let right =
+            packet.to == self.remote && tcp.destination_port() == self.port && tcp.syn() && !tcp.ack();
+        self.find(tcp.source_port(), tcp.sequence_number()).filter(|_| right)
+    }
+}
+
+/// Flags in hping's letters and order.
+fn flags(tcp: &TcpHeaderSlice<'_>) -> String {
+    [
+        (tcp.rst(), 'R'),
+        (tcp.syn(), 'S'),
+        (tcp.ack(), 'A'),
+        (tcp.fin(), 'F'),
+        (tcp.psh(), 'P'),
+        (tcp.urg(), 'U'),
+    ]
+    .into_iter()
+    .filter_map(|(set, letter)| set.then_some(letter))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+
+    fn incoming(from: IpAddr, to: IpAddr, payload: &[u8]) -> Incoming<'_> {
+        let length = payload.len() + 20;
+        Incoming { from, to, protocol: protocol::TCP, ttl: None, df: false, id: 0, length, payload, at: 0 }
+    }
+
+    fn answer(syn: &Outgoing, ack_add: u32, rst: bool) -> Vec<u8> {
+        let sent = TcpHeaderSlice::from_slice(&syn.payload).expect("our SYN").to_header();
+        let mut back = TcpHeader::new(sent.destination_port, sent.source_port, 7, 1);
+        (back.syn, back.rst, back.ack) = (!rst, rst, true);
+        back.acknowledgment_number = sent.sequence_number.wrapping_add(ack_add);
+        back.to_bytes().to_vec()
+    }
+
+    #[test]
+    fn knows_its_own_answers_and_no_others() {
+        let codec = Syn::new(THERE, 80, vec![61000, 61001]).expect("ports");
+        for seq in 0..7 {
+            let syn = codec.build(seq, HERE);
+            assert_eq!(codec.read_own(&incoming(HERE, THERE, &syn.payload)), Some(seq));
+            let heard = codec.read(&incoming(THERE, HERE, &answer(&syn, 1, false))).expect("a SYN-ACK");
+            assert_eq!(heard.seq, seq);
+            assert!(matches!(heard.what, What::Answer(Answer::Reply, d) if d.flags == "SA" && d.isn == 7));
+            let heard = codec.read(&incoming(THERE, HERE, &answer(&syn, 1, true))).expect("a RST");
+            assert!(matches!(heard.what, What::Answer(Answer::Refused, d) if d.flags == "RA"));
+            assert_eq!(codec.read(&incoming(THERE, HERE, &answer(&syn, 2, false))), None, "wrong ack");
+            assert_eq!(codec.read(&incoming(HERE, HERE, &answer(&syn, 1, false))), None, "another address");
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_right() {
+        let codec = Syn::new(THERE, 80, vec![61000]).expect("ports");
+        let syn = codec.build(0, HERE);
+        let header = TcpHeaderSlice::from_slice(&syn.payload).expect("our SYN");
+        assert_eq!(
+            header.checksum(),
+            header.calc_checksum_ipv4_raw([10, 0, 0, 1], [10, 0, 0, 2], &[]).expect("sum")
+        );
+        assert_eq!(syn.payload.len(), 40);
+    }
+
+    #[test]
+    fn an_icmp_error_is_matched_by_its_quote() {
+        let codec = Syn::new(THERE, 80, vec![61000]).expect("ports");
+        let syn = codec.build(0, HERE);
+        let mut bytes = vec![3, 1, 0, 0, 0, 0, 0, 0];
+        bytes.extend([0x45, 0, 0, 60, 0, 7, 0x40, 0, 63, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        bytes.extend(&syn.payload[..8]);
+        let packet = Incoming { protocol: protocol::ICMP, ..incoming(THERE, HERE, &bytes) };
+        let heard = codec.read(&packet).expect("ours");
+        assert_eq!(
+            heard.what,
+            What::IcmpError { error: "host unreachable from 10.0.0.2".into(), refused: false }
+        );
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        assert_eq!(codec.read(&Incoming { protocol: protocol::ICMP, ..incoming(THERE, HERE, &bytes) }), None);
+    }
+}
