@@ -1,1 +1,92 @@
-//! placeholder
+//! Probes on the wire: sockets and clocks for the engines of `whydrop_probe`.
+
+mod clock;
+mod filter;
+mod http;
+mod packets;
+mod ports;
+mod resolve;
+mod syn;
+mod tcp_info;
+mod wire;
+
+use crate::error::{Error, Result};
+use crate::sys::netns::Netns;
+use std::sync::atomic::{AtomicBool, Ordering};
+use whydrop_model::ProbeResult;
+use whydrop_probe::progress::{Event, Progress};
+use whydrop_probe::{ProbeSpec, Scheme};
+
+/// Probes inside the namespace `ns`, whose target id is `from`, on a thread of its own. Names are resolved where the
+/// caller is, since containers often have no resolver. `progress` hears of every event, on that thread. When
+/// `cancel` becomes true nothing more is sent, answers to open probes are awaited for at most one second, and the
+/// result holds what there is.
+pub fn run(
+    ns: &Netns,
+    from: &str,
+    spec: &ProbeSpec,
+    cancel: &AtomicBool,
+    progress: &(dyn Fn(&Progress) + Sync),
+) -> Result<ProbeResult> {
+    let address = resolve::address(spec)?;
+    let job = Job { spec, cancel, progress };
+    let mut result = ns.run(|| {
+        let remote = resolve::scoped(spec, address)?;
+        match spec.scheme {
+            Scheme::Tcp => syn::run(&job, remote),
+            Scheme::Http => http::run(&job, remote),
+        }
+    })??;
+    result.url.clone_from(&spec.url);
+    from.clone_into(&mut result.from);
+    result.address = Some(address);
+    Ok(result)
+}
+
+/// What every driver needs.
+struct Job<'a> {
+    spec: &'a ProbeSpec,
+    cancel: &'a AtomicBool,
+    progress: &'a (dyn Fn(&Progress) + Sync),
+}
+
+impl Job<'_> {
+    fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, counts: whydrop_probe::account::Counts, event: Event) {
+        (self.progress)(&Progress { counts, total: self.spec.count, event });
+    }
+}
+
+/// The name of an errno that a send or connect can give; the probe was not sent then.
+fn errno_name(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "EPERM",
+        Some(libc::EACCES) => "EACCES",
+        Some(libc::EINVAL) => "EINVAL",
+        Some(libc::ENOBUFS) => "ENOBUFS",
+        Some(libc::EAGAIN) => "EAGAIN",
+        Some(libc::EMSGSIZE) => "EMSGSIZE",
+        Some(libc::ENETUNREACH) => "ENETUNREACH",
+        Some(libc::ENETDOWN) => "ENETDOWN",
+        Some(libc::EHOSTUNREACH) => "EHOSTUNREACH",
+        Some(libc::ENODEV) => "ENODEV",
+        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
+        Some(libc::EADDRINUSE) => "EADDRINUSE",
+        Some(libc::ECONNREFUSED) => "ECONNREFUSED",
+        Some(libc::ECONNRESET) => "ECONNRESET",
+        Some(libc::ECONNABORTED) => "ECONNABORTED",
+        Some(libc::EPIPE) => "EPIPE",
+        Some(libc::ETIMEDOUT) => "ETIMEDOUT",
+        Some(libc::EPROTO) => "EPROTO",
+        Some(libc::EMFILE) => "EMFILE",
+        Some(libc::ENOMEM) => "ENOMEM",
+        _ => "EIO",
+    }
+}
+
+fn fail(operation: &'static str, spec: &ProbeSpec, error: &std::io::Error) -> Error {
+    Error::io(operation, &spec.url, error)
+}

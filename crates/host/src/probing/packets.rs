@@ -1,0 +1,192 @@
+//! Drives an engine that sends one packet per probe, over raw sockets.
+//!
+//! What counts is what the raw socket gets: exactly once per packet, and after this machine's own filter, as any
+//! program would. The packet socket beside it sees the devices, once or several times (bridge and port, loopback),
+//! and only tells what the raw socket cannot: whether a probe left at all, and whether an answer came as far as here.
+
+use super::wire::Tap;
+use super::{Job, clock, errno_name, fail};
+use crate::error::Result;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::SockAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use whydrop_model::ProbeResult;
+use whydrop_probe::codec::{Codec, Heard, What};
+use whydrop_probe::flight::{Flight, Step};
+use whydrop_probe::progress::{Event, Reply};
+use whydrop_probe::wire::Incoming;
+use whydrop_probe::{Nanos, split};
+
+/// The sockets of a run.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Sends, and receives answers.
+    pub raw: Tap,
+    /// Receives ICMP errors, unless `raw` does.
+    pub icmp: Option<Tap>,
+    /// Sees the devices; absent if it could not be opened.
+    pub devices: Option<Tap>,
+}
+
+/// Where the probes go. The port is kept apart: raw sockets take no port.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// The probed address.
+    pub remote: SocketAddr,
+    source: Option<IpAddr>,
+}
+
+impl Way {
+    /// A way whose source address is still to be found.
+    pub fn to(remote: SocketAddr) -> Self {
+        Self { remote, source: None }
+    }
+
+    /// The address that the kernel chooses to send from; asked again until there is a route.
+    fn source(&mut self) -> std::io::Result<IpAddr> {
+        if let Some(source) = self.source {
+            return Ok(source);
+        }
+        let any: SocketAddr = if self.remote.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+        let socket = UdpSocket::bind(any)?;
+        // connect() on UDP sends nothing. Port 0 is refused by some kernels, any other will do.
+        let mut to = self.remote;
+        to.set_port(self.remote.port().max(1));
+        socket.connect(to)?;
+        Ok(*self.source.insert(socket.local_addr()?.ip()))
+    }
+}
+
+/// Most time without a look at the cancel flag, in nanoseconds.
+const PATIENCE: Nanos = 100_000_000;
+/// Packets read from one socket before the schedule is looked at again.
+const BATCH: usize = 64;
+
+/// Runs the probes of `codec`.
+pub fn fly(job: &Job<'_>, codec: &dyn Codec, mut way: Way, mut sockets: Sockets) -> Result<ProbeResult> {
+    let mut flight = Flight::new(job.spec);
+    let mut give_up = Nanos::MAX;
+    loop {
+        let now = clock::now();
+        if give_up == Nanos::MAX && job.cancelled() {
+            flight.stop();
+            give_up = now + 1_000_000_000;
+        }
+        match flight.poll(now) {
+            Step::Done => break,
+            Step::Lost(seq) => job.tell(flight.counts(), Event::Lost(seq)),
+            Step::Send => send(job, codec, &mut way, &sockets, &mut flight),
+            Step::Wait(_) if now >= give_up => break,
+            Step::Wait(until) => wait(&sockets, until.min(now + PATIENCE).saturating_sub(now))
+                .map_err(|e| fail("wait for answers of", job.spec, &e))?,
+        }
+        listen(job, codec, way, &mut sockets, &mut flight);
+    }
+    let watched = sockets.devices.as_ref().is_some_and(|tap| tap.overflowed() == Some(0));
+    let waited = sockets.raw.longest_wait;
+    let mut result = flight.finish(clock::now(), clock::wall_offset(), watched);
+    result.extra.host_delay_ms = Some(waited as f64 / 1e6);
+    Ok(result)
+}
+
+fn send(job: &Job<'_>, codec: &dyn Codec, way: &mut Way, sockets: &Sockets, flight: &mut Flight) {
+    let seq = flight.next_seq();
+    let mut sport = 0;
+    // Before the call: what the local queue costs is part of the round trip, as with ping.
+    let mut now = clock::now();
+    let sent = way.source().and_then(|source| {
+        let packet = codec.build(seq, source);
+        sport = packet.sport;
+        let mut to = way.remote;
+        to.set_port(0);
+        now = clock::now();
+        sockets.raw.socket().send_to(&packet.payload, &SockAddr::from(to))
+    });
+    match sent {
+        Ok(_) => {
+            flight.sent(sport, now, None);
+            job.tell(flight.counts(), Event::Sent(seq));
+        }
+        Err(error) => {
+            let errno = errno_name(&error);
+            flight.sent(sport, now, Some(errno));
+            job.tell(flight.counts(), Event::NotSent(seq, errno));
+        }
+    }
+}
+
+fn wait(sockets: &Sockets, nanos: Nanos) -> std::io::Result<()> {
+    let taps = [Some(&sockets.raw), sockets.icmp.as_ref(), sockets.devices.as_ref()];
+    let mut fds: Vec<PollFd<'_>> =
+        taps.into_iter().flatten().map(|t| PollFd::new(t, PollFlags::IN)).collect();
+    let timeout = Timespec {
+        tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(1),
+        tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
+    };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, flight: &mut Flight) {
+    // Nothing can have come before there was an address to come to.
+    let Some(local) = way.source else { return };
+    for tap in [Some(&mut sockets.raw), sockets.icmp.as_mut()].into_iter().flatten() {
+        for _ in 0..BATCH {
+            let Some(seen) = tap.next(local) else { break };
+            if let Some(heard) = codec.read(&seen.packet) {
+                book(job, &heard, &seen.packet, flight);
+            }
+        }
+    }
+    let Some(tap) = &mut sockets.devices else { return };
+    for _ in 0..BATCH {
+        let Some(seen) = tap.next(local) else { break };
+        if seen.outgoing {
+            if let Some(seq) = codec.read_own(&seen.packet) {
+                flight.account_mut().left(seq);
+            }
+        } else if let Some(Heard { seq, what: What::Answer(..) }) = codec.read(&seen.packet) {
+            flight.account_mut().arrived(seq);
+        }
+    }
+}
+
+fn book(job: &Job<'_>, heard: &Heard, packet: &Incoming<'_>, flight: &mut Flight) {
+    let credit = flight.heard(heard, packet.at);
+    let event = match (&heard.what, credit) {
+        (What::Answer(answer, detail), Some(credit)) => {
+            let sent = flight.account().entries().get(heard.seq as usize).map_or(packet.at, |e| e.sent);
+            let rtt = packet.at.saturating_sub(sent);
+            Event::Reply(Box::new(Reply {
+                seq: heard.seq,
+                credit,
+                answer: *answer,
+                rtt_ms: rtt as f64 / 1e6,
+                attempt: split::attempt(rtt, 0),
+                from: packet.from,
+                length: Some(packet.length),
+                ttl: packet.ttl,
+                ip: packet.from.is_ipv4().then_some((packet.df, packet.id)),
+                detail: detail.clone(),
+            }))
+        }
+        (What::IcmpError { error, .. }, _) => Event::IcmpError(heard.seq, error.clone()),
+        (What::Answer(..), None) => return,
+    };
+    job.tell(flight.counts(), event);
+}
+
+/// Sets what the spec wants of every packet: interface, time to live.
+pub fn prepare(raw: &Tap, spec: &whydrop_probe::ProbeSpec, v4: bool) -> Result<()> {
+    let socket = raw.socket();
+    if let Some(name) = &spec.interface {
+        socket.bind_device(Some(name.as_bytes())).map_err(|e| fail("choose the interface for", spec, &e))?;
+    }
+    if let Some(ttl) = spec.ttl {
+        let set = if v4 { socket.set_ttl_v4(ttl.into()) } else { socket.set_unicast_hops_v6(ttl.into()) };
+        set.map_err(|e| fail("set the time to live of", spec, &e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! tcp://: raw SYNs, or connect() where raw sockets are not allowed.
+
+use super::packets::{Sockets, Way, fly};
+use super::ports::Ports;
+use super::wire::Tap;
+use super::{Job, fail, filter};
+use crate::error::Result;
+use std::net::SocketAddr;
+use whydrop_model::ProbeResult;
+use whydrop_probe::progress::Event;
+use whydrop_probe::syn::Syn;
+use whydrop_probe::wire::protocol;
+
+/// How long a source port rests before it is used again: a server forgets a half-open connection after 63 s.
+const REST_SECONDS: f64 = 64.0;
+
+/// Probes a TCP port.
+pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
+    let v4 = remote.is_ipv4();
+    let raw = match Tap::raw(v4, protocol::TCP) {
+        Ok(raw) => raw,
+        Err(e) => return Err(fail("open a raw socket for", job.spec, &e)),
+    };
+    let spec = job.spec;
+    let wanted = match spec.flows {
+        Some(flows) => usize::from(flows),
+        None => {
+            let at_once = (REST_SECONDS / spec.interval.as_secs_f64()).ceil() as usize;
+            spec.count.map_or(at_once, |count| at_once.min(count as usize))
+        }
+    };
+    let ports = Ports::reserve(wanted, v4).map_err(|e| fail("reserve source ports for", spec, &e))?;
+    let open = |e: std::io::Error| fail("open a raw socket for", spec, &e);
+    let network = filter::network(protocol::TCP, &ports.range());
+    let own = if v4 { filter::network } else { |_, ports: &_| filter::transport(ports) };
+    raw.socket().attach_filter(&own(protocol::TCP, &ports.range())).map_err(open)?;
+    super::packets::prepare(&raw, spec, v4)?;
+    let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).map_err(open)?;
+    let devices = Tap::devices(&network).ok();
+    let codec = Syn::new(remote.ip(), remote.port(), ports.numbers())
+        .ok_or_else(|| crate::Error::new("probe", &spec.url, "no source port is free"))?;
+    job.tell(Default::default(), Event::Started { address: remote.ip(), method: "syn" });
+    let mut result = fly(job, &codec, Way::to(remote), Sockets { raw, icmp: Some(icmp), devices })?;
+    result.method = "syn".into();
+    Ok(result)
+}
