@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+pub mod place;
 mod reason;
 mod sentence;
 mod stage;
