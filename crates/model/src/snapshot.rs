@@ -196,6 +196,10 @@ pub struct PolicyRule {
     pub oif: Option<String>,
     /// Firewall mark and mask.
     pub fwmark: Option<(u32, u32)>,
+    /// Further conditions as `ip rule` writes them: `not`, `tos 0x10`, `ipproto 6`, `dport 80`, `uidrange 0-99`,
+    /// `l3mdev` … A rule that has any matches less (or with `not` other) traffic than the fields above say.
+    #[serde(default)]
+    pub conditions: Vec<String>,
 }
 
 /// A neighbour entry (ARP, ND).

@@ -1,0 +1,116 @@
+//! ioctl SIOCETHTOOL: driver statistics of an interface.
+#![allow(unsafe_code)] // ioctl with structures of variable length
+
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::ffi::c_char;
+use std::io;
+use std::os::fd::AsRawFd;
+
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSTATS: u32 = 0x1d;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETH_SS_STATS: u32 = 1;
+/// ETH_GSTRING_LEN in u64.
+const NAME: usize = 4;
+/// The kernel writes as many entries as the driver has at the time of the call, whatever the caller said
+/// (net/ethtool/ioctl.c:ethtool_get_stats): queues that are added between two calls must still fit.
+const SLACK: usize = 8192;
+/// More than any driver has; a larger number is not believed.
+const MAX_STATS: usize = 65536;
+
+/// A socket for ethtool requests about interfaces of the namespace in which it was opened.
+#[derive(Debug)]
+pub struct Ethtool(OwnedFd);
+
+impl Ethtool {
+    /// Opens it for the calling thread's namespace.
+    pub fn open() -> io::Result<Self> {
+        let kind = SocketType::DGRAM;
+        Ok(Self(rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?))
+    }
+
+    /// Names and values of the driver's statistics as raw bytes: 32 bytes for each name, 8 for each value. Fails with
+    /// EOPNOTSUPP if the driver has none. Needs no privilege.
+    pub fn statistics(&self, interface: &str) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        // struct ethtool_sset_info: cmd, reserved, mask (64 bits), one u32 for each bit of the mask.
+        let mut info = [pair(ETHTOOL_GSSET_INFO, 0), 1 << ETH_SS_STATS, 0];
+        // SAFETY: the mask has one bit, for which the kernel writes one u32 behind it; there is room for two.
+        unsafe { self.ioctl(interface, &mut info) }?;
+        let [_, mask, count] = info;
+        let count = if mask == 0 { 0 } else { halves(count).0 as usize };
+        if count == 0 || count > MAX_STATS {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        // struct ethtool_gstrings: cmd, string set, number, then the names from byte 12 on.
+        let mut names = vec![0u64; 2 + (count + SLACK) * NAME];
+        set(&mut names, 0, pair(ETHTOOL_GSTRINGS, ETH_SS_STATS));
+        set(&mut names, 1, pair(count as u32, 0));
+        // SAFETY: the kernel writes 12 bytes and 32 for each statistic of the driver; there is room for SLACK more
+        // of them than it just said.
+        unsafe { self.ioctl(interface, &mut names) }?;
+        let named = names.get(1).map_or(0, |word| halves(*word).0 as usize);
+        // struct ethtool_stats: cmd, number, then the values from byte 8 on.
+        let mut values = vec![0u64; 1 + count + SLACK];
+        set(&mut values, 0, pair(ETHTOOL_GSTATS, count as u32));
+        // SAFETY: the kernel writes 8 bytes and 8 for each statistic of the driver; there is room for SLACK more of
+        // them than it just said.
+        unsafe { self.ioctl(interface, &mut values) }?;
+        let valued = values.first().map_or(0, |word| halves(*word).1 as usize);
+        if named != count || valued != count {
+            return Err(io::Error::other("the driver changed its list of statistics meanwhile"));
+        }
+        Ok((bytes(&names, 12, count * NAME * 8), bytes(&values, 8, count * 8)))
+    }
+
+    /// # Safety
+    /// `data` begins with an ethtool command, and is as large as what the kernel writes for it.
+    unsafe fn ioctl(&self, interface: &str, data: &mut [u64]) -> io::Result<()> {
+        // SAFETY: all-zero bytes are a valid ifreq.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        let room = request.ifr_name.len() - 1;
+        for (to, from) in request.ifr_name.iter_mut().take(room).zip(interface.bytes()) {
+            *to = from as c_char;
+        }
+        request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
+        // SAFETY: the request is a live ifreq with a terminated name, whose data pointer is that of a live buffer
+        // that is large enough, by the contract of this function.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL, &mut request) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+fn set(words: &mut [u64], index: usize, value: u64) {
+    if let Some(word) = words.get_mut(index) {
+        *word = value;
+    }
+}
+
+/// Two u32 as they stand in memory one after the other.
+fn pair(first: u32, second: u32) -> u64 {
+    let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn halves(word: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+    (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
+}
+
+/// `length` bytes from byte `start` on.
+fn bytes(words: &[u64], start: usize, length: usize) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).skip(start).take(length).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_no_statistics_and_nobody_is_no_device() {
+        let ethtool = Ethtool::open().unwrap();
+        assert_eq!(ethtool.statistics("lo").unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+        assert_eq!(ethtool.statistics("wd-nobody").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(halves(pair(1, 2)), (1, 2));
+    }
+}
