@@ -9,6 +9,7 @@ pub mod case;
 pub mod correlate;
 pub mod coverage;
 mod engine;
+pub mod fate;
 pub mod ledger;
 pub mod notes;
 pub mod packet;
