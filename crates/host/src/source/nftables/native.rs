@@ -1,0 +1,677 @@
+//! Rules of nft, read back as nft prints them.
+
+use super::expr::{Expr, LOG_WARNING, Op};
+use super::field::{
+    CT_MARK, Context, Field, Kind, L3, Load, META_IIFTYPE, META_L4PROTO, META_MARK, META_NFPROTO,
+    META_PROTOCOL, Role, flag_bits, flag_names, host_number, interface,
+};
+use super::sets::{self, Sets};
+use super::{Names, verdict, verdict_word};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use whydrop_model::netfilter::{Family, Match, RuleVerdict};
+
+/// A statement or condition of the rule.
+struct Word {
+    text: String,
+    condition: Option<Match>,
+}
+
+/// What stands in a register.
+#[derive(Clone, Copy)]
+struct Register<'a> {
+    /// Number in units of four bytes.
+    slot: u32,
+    load: Load<'a>,
+    mask: Option<&'a [u8]>,
+    /// Brought to network byte order by a byteorder expression.
+    swapped: bool,
+    /// Changed in a way that is not followed.
+    opaque: bool,
+}
+
+/// A rule in words.
+pub(super) struct Reading {
+    pub text: String,
+    pub matches: Vec<Match>,
+    pub verdict: RuleVerdict,
+}
+
+struct Reader<'a, 's> {
+    context: Context,
+    family: Family,
+    names: &'s Names<'s>,
+    sets: &'s Sets,
+    registers: Vec<Register<'a>>,
+    words: Vec<Word>,
+    /// Words that nft leaves out when a field of that protocol follows.
+    l3_word: Option<usize>,
+    l4_word: Option<usize>,
+    verdict: RuleVerdict,
+}
+
+/// Registers 1 to 4 hold 16 bytes, those from 8 on the same space in units of 4.
+fn slot(register: u32) -> u32 {
+    if register < 8 { register.saturating_sub(1) * 4 } else { register - 8 }
+}
+
+/// Reads the expressions of a rule.
+pub(super) fn read(exprs: &[Expr<'_>], family: Family, names: &Names<'_>, sets: &Sets) -> Reading {
+    let mut reader = Reader {
+        context: Context::of(family),
+        family,
+        names,
+        sets,
+        registers: vec![],
+        words: vec![],
+        l3_word: None,
+        l4_word: None,
+        verdict: RuleVerdict::Continue,
+    };
+    let mut rest = exprs.iter().peekable();
+    while let Some(expr) = rest.next() {
+        if let Expr::Cmp { from, op: Op::Gte, value: low } = expr
+            && let Some(Expr::Cmp { from: again, op: Op::Lte, value: high }) = rest.peek()
+            && from == again
+        {
+            rest.next();
+            reader.range(*from, false, low, high);
+            continue;
+        }
+        reader.step(expr);
+    }
+    let matches = reader.words.iter().filter_map(|word| word.condition.clone()).collect();
+    let words: Vec<&str> =
+        reader.words.iter().map(|word| word.text.as_str()).filter(|t| !t.is_empty()).collect();
+    Reading { text: words.join(" "), matches, verdict: reader.verdict }
+}
+
+impl<'a> Reader<'a, '_> {
+    fn step(&mut self, expr: &Expr<'a>) {
+        if let Some((register, load)) = Load::of(expr) {
+            let slot = slot(register);
+            self.registers.retain(|other| other.slot != slot);
+            self.registers.push(Register { slot, load, mask: None, swapped: false, opaque: false });
+            return;
+        }
+        match expr {
+            Expr::Bitwise { from, to, mask, xor } => {
+                let plain = xor.iter().all(|b| *b == 0) && from == to;
+                self.change(*from, *to, |register| {
+                    register.opaque |= register.mask.is_some() || !plain;
+                    register.mask = Some(mask);
+                });
+            }
+            Expr::Byteorder { from, to } => self.change(*from, *to, |register| register.swapped = true),
+            Expr::Cmp { from, op, value } => self.compare(*from, *op, value),
+            Expr::Range { from, negated, low, high } => self.range(*from, *negated, low, high),
+            Expr::Lookup { from, set, maps_to, negated } => self.lookup(*from, set, *maps_to, *negated),
+            Expr::MetaSet { key: META_MARK, from } => self.set_mark("meta", *from),
+            Expr::CtSet { key: CT_MARK, from } => self.set_mark("ct", *from),
+            other => self.statement(other),
+        }
+    }
+
+    fn change(&mut self, from: u32, to: u32, with: impl Fn(&mut Register<'a>)) {
+        let (from, to) = (slot(from), slot(to));
+        if from != to {
+            self.registers.retain(|register| register.slot != to);
+        }
+        if let Some(register) = self.registers.iter_mut().find(|register| register.slot == from) {
+            register.slot = to;
+            with(register);
+        }
+    }
+
+    fn register(&self, number: u32) -> Option<Register<'a>> {
+        let wanted = slot(number);
+        self.registers.iter().find(|register| register.slot == wanted && !register.opaque).copied()
+    }
+
+    fn say(&mut self, text: String) {
+        self.words.push(Word { text, condition: None });
+    }
+
+    fn condition(&mut self, text: String, condition: Option<Match>) {
+        let condition = Some(condition.unwrap_or_else(|| Match::Other(text.clone())));
+        self.words.push(Word { text, condition });
+    }
+
+    /// Something that is not decoded.
+    fn unknown(&mut self, what: &str) {
+        let text = format!("?{what}");
+        self.condition(text, None);
+    }
+
+    fn compare(&mut self, from: u32, op: Op, value: &'a [u8]) {
+        if self.register(from).and_then(|register| self.compared(register, op, value)).is_none() {
+            self.unknown("cmp");
+        }
+    }
+
+    fn compared(&mut self, register: Register<'a>, op: Op, value: &'a [u8]) -> Option<()> {
+        if let Load::Numgen { modulus, random, offset } = register.load {
+            let number = numgen(register.swapped, value)?;
+            let (text, condition) = share(modulus, random, offset, op, number);
+            self.condition(text, condition);
+            return Some(());
+        }
+        let fields = self.context.fields(register.load)?;
+        let [field] = fields.as_slice() else {
+            // Several fields in one load: only equality can be split.
+            (op == Op::Eq && register.mask.is_none()).then_some(())?;
+            let mut at = 0;
+            for field in &fields {
+                let len = usize::try_from(field.len).ok()?;
+                self.equal(*field, op, value.get(at..at + len)?)?;
+                at += len;
+            }
+            return Some(());
+        };
+        if let Some(mask) = register.mask {
+            return self.masked(*field, op, value, mask);
+        }
+        if matches!(field.kind, Kind::Ip4 | Kind::Ip6) && value.len() < usize::try_from(field.len).ok()? {
+            let prefix = u8::try_from(value.len() * 8).ok()?;
+            let mut whole = value.to_vec();
+            whole.resize(usize::try_from(field.len).ok()?, 0);
+            return self.network(*field, op, &whole, prefix);
+        }
+        if self.implied(register.load, op, value) {
+            return Some(());
+        }
+        if register.swapped {
+            // A host number that nft compares in network byte order.
+            let number = u32::from_be_bytes(value.try_into().ok()?);
+            return self.equal(*field, op, &number.to_ne_bytes());
+        }
+        self.equal(*field, op, value)
+    }
+
+    /// Keeps what a condition says about the protocol; true if nft would leave the condition out for good.
+    fn implied(&mut self, load: Load<'a>, op: Op, value: &[u8]) -> bool {
+        let next = Some(self.words.len());
+        let first = value.first().copied();
+        match (load, op) {
+            (Load::Meta(META_NFPROTO), Op::Eq) => {
+                self.context.l3 = match first {
+                    Some(2) => Some(L3::V4),
+                    Some(10) => Some(L3::V6),
+                    _ => None,
+                };
+                self.l3_word = next;
+            }
+            (Load::Meta(META_PROTOCOL), Op::Eq) | (Load::Payload { base: 0, offset: 12, len: 2 }, Op::Eq) => {
+                self.context.l3 = match value {
+                    [0x08, 0x00] => Some(L3::V4),
+                    [0x86, 0xdd] => Some(L3::V6),
+                    [0x08, 0x06] => Some(L3::Arp),
+                    _ => None,
+                };
+                self.l3_word = next;
+            }
+            (Load::Meta(META_L4PROTO), Op::Eq) => {
+                self.context.l4 = first;
+                self.l4_word = next;
+            }
+            // `ether saddr` asks for an Ethernet device first.
+            (Load::Meta(META_IIFTYPE), Op::Eq) => return true,
+            _ => (),
+        }
+        false
+    }
+
+    /// Takes back the conditions that a field of this header implies.
+    fn implies(&mut self, field: Field) {
+        let network =
+            field.name.starts_with("ip ") || field.name.starts_with("ip6 ") || field.name.starts_with("arp ");
+        let icmp = field.name.starts_with("icmp");
+        let transport = icmp || ["tcp ", "udp ", "sctp "].iter().any(|name| field.name.starts_with(name));
+        if (network || icmp)
+            && let Some(word) = self.l3_word.take().and_then(|at| self.words.get_mut(at))
+        {
+            *word = Word { text: String::new(), condition: None };
+        }
+        if transport && let Some(word) = self.l4_word.take().and_then(|at| self.words.get_mut(at)) {
+            // The model keeps the protocol.
+            word.text = String::new();
+        }
+    }
+
+    /// A comparison of a whole field.
+    fn equal(&mut self, field: Field, op: Op, value: &[u8]) -> Option<()> {
+        let shown = field.kind.show(value)?;
+        let condition = (op == Op::Eq).then(|| meaning(field, value, value)).flatten();
+        self.implies(field);
+        if field.role == Role::L4Proto && op == Op::Eq {
+            self.context.l4 = value.first().copied();
+            self.l4_word = Some(self.words.len());
+        }
+        // A bare value of flags means any of them; equality needs its sign.
+        let flags = flag_bits(field.kind, value).is_some();
+        let text = format!("{}{} {shown}", field.name, sign(op, flags));
+        self.condition(text, condition);
+        Some(())
+    }
+
+    /// A comparison under a mask: networks, flags, marks, DSCP.
+    fn masked(&mut self, field: Field, op: Op, value: &[u8], mask: &[u8]) -> Option<()> {
+        (op == Op::Eq || op == Op::Neq).then_some(())?;
+        if matches!(field.kind, Kind::Ip4 | Kind::Ip6) {
+            let ones: u32 = mask.iter().map(|b| b.count_ones()).sum();
+            let prefix = u8::try_from(ones).ok()?;
+            (leading_ones(mask) == ones).then_some(())?;
+            return self.network(field, op, value, prefix);
+        }
+        self.implies(field);
+        let name = field.name;
+        if let Some(bits) = flag_bits(field.kind, mask) {
+            let asked = flag_names(field.kind, bits)?;
+            let wanted = flag_bits(field.kind, value)?;
+            let list = asked.join(",");
+            let (text, condition) = match (wanted, op) {
+                (0, Op::Neq) => {
+                    let states = asked.iter().map(|name| name.to_uppercase()).collect();
+                    let known = field.role == Role::CtState;
+                    (format!("{name} {list}"), known.then_some(Match::CtState(states)))
+                }
+                (0, _) => (format!("{name} ! {list}"), None),
+                (wanted, op) => {
+                    let wanted = flag_names(field.kind, wanted)?.join(",");
+                    (format!("{name}{} {wanted} / {list}", sign(op, false)), None)
+                }
+            };
+            self.condition(text, condition);
+            return Some(());
+        }
+        let (value, mask) = match field.kind {
+            Kind::Mark => (field.kind.show(value)?, field.kind.show(mask)?),
+            Kind::Number => (field.kind.show(value)?, field.kind.show(mask)?),
+            _ => return None,
+        };
+        self.condition(format!("{name} & {mask}{} {value}", sign(op, true)), None);
+        Some(())
+    }
+
+    fn network(&mut self, field: Field, op: Op, value: &[u8], prefix: u8) -> Option<()> {
+        let text = format!("{}{} {}/{prefix}", field.name, sign(op, false), field.kind.show(value)?);
+        let ip = address(value)?;
+        let condition = match (field.role, op) {
+            (Role::Source, Op::Eq) => Some(Match::Source(ip, prefix)),
+            (Role::Destination, Op::Eq) => Some(Match::Destination(ip, prefix)),
+            _ => None,
+        };
+        self.implies(field);
+        self.condition(text, condition);
+        Some(())
+    }
+
+    fn range(&mut self, from: u32, negated: bool, low: &[u8], high: &[u8]) {
+        let found = self.register(from).filter(|register| register.mask.is_none()).and_then(|register| {
+            let fields = self.context.fields(register.load)?;
+            let [field] = fields.as_slice() else { return None };
+            let op = if negated { Op::Neq } else { Op::Eq };
+            let (low, high) =
+                if register.swapped { (host(low)?, host(high)?) } else { (low.into(), high.into()) };
+            let shown = format!("{}-{}", field.kind.show(&low)?, field.kind.show(&high)?);
+            Some((*field, format!("{}{} {shown}", field.name, sign(op, false)), low, high))
+        });
+        let Some((field, text, low, high)) = found else { return self.unknown("range") };
+        self.implies(field);
+        self.condition(text, if negated { None } else { meaning(field, &low, &high) });
+    }
+
+    fn lookup(&mut self, from: u32, set: &str, maps_to: Option<u32>, negated: bool) {
+        let Some((text, is_map)) = self.looked_up(from, set, maps_to, negated) else {
+            return self.unknown(if maps_to.is_some() { "map" } else { "lookup" });
+        };
+        if is_map {
+            self.verdict = RuleVerdict::Other("vmap".to_owned());
+            self.say(text);
+        } else {
+            self.condition(text, None);
+        }
+    }
+
+    fn looked_up(
+        &mut self,
+        from: u32,
+        name: &str,
+        maps_to: Option<u32>,
+        negated: bool,
+    ) -> Option<(String, bool)> {
+        // Register 0 takes verdicts; maps of values feed a later expression.
+        maps_to.is_none_or(|register| register == 0).then_some(())?;
+        let set = sets::find(self.sets, self.names, name)?;
+        let (mut at, mut left) = (slot(from), i64::from(set.key_len));
+        let mut fields = vec![];
+        while left > 0 {
+            let register = self.registers.iter().find(|r| r.slot == at && !r.opaque && !r.swapped)?;
+            register.mask.is_none().then_some(())?;
+            for field in self.context.fields(register.load)? {
+                at += field.len.div_ceil(4);
+                left -= i64::from(field.len.next_multiple_of(4));
+                fields.push(field);
+            }
+        }
+        let shown = if set.is_anonymous() { set.show(&fields)? } else { format!("@{name}") };
+        for field in &fields {
+            self.implies(*field);
+        }
+        let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+        let sign = if negated { " !=" } else { "" };
+        let vmap = if maps_to.is_some() { " vmap" } else { "" };
+        Some((format!("{}{sign}{vmap} {shown}", names.join(" . ")), maps_to.is_some()))
+    }
+
+    fn set_mark(&mut self, what: &str, from: u32) {
+        let value = self.register(from).and_then(|register| match register.load {
+            Load::Value(value) => host_number(value),
+            _ => None,
+        });
+        match value {
+            Some(mark) => self.say(format!("{what} mark set 0x{mark:08x}")),
+            None => self.unknown(&format!("{what} set")),
+        }
+    }
+
+    fn statement(&mut self, expr: &Expr<'_>) {
+        match expr {
+            Expr::Verdict(found) => {
+                self.verdict = verdict(*found);
+                self.say(verdict_word(*found));
+            }
+            Expr::Counter { .. } => self.say("counter".to_owned()),
+            Expr::Limit { rate, unit, burst, bytes, over } => {
+                let Some((rate, burst)) = limit(*rate, *unit, *burst, *bytes) else {
+                    return self.unknown("limit");
+                };
+                let text = format!("limit rate {}{rate}{burst}", if *over { "over " } else { "" });
+                self.condition(text, Some(Match::Limit { rate, over: *over }));
+            }
+            Expr::Connlimit { count, over } => {
+                let text = format!("ct count {}{count}", if *over { "over " } else { "" });
+                self.condition(text, Some(Match::Connlimit { count: *count, over: *over }));
+            }
+            Expr::Quota { bytes, over } => {
+                let (number, unit) = bytes_unit(*bytes);
+                let text = format!("quota {}{number} {unit}", if *over { "over " } else { "" });
+                self.condition(text, Some(Match::Quota { bytes: *bytes, over: *over }));
+            }
+            Expr::Reject { kind, code } => {
+                self.verdict = RuleVerdict::Reject;
+                match self.reject(*kind, *code) {
+                    Some(text) => self.say(text),
+                    None => self.unknown("reject"),
+                }
+            }
+            Expr::Queue { first, total, flags } => {
+                self.verdict = RuleVerdict::Queue(*first);
+                let last = match first.checked_add(total.saturating_sub(1)) {
+                    Some(last) if last != *first => format!("-{last}"),
+                    _ => String::new(),
+                };
+                let flags = ["", " bypass", " fanout", " bypass,fanout"].get(usize::from(*flags));
+                self.say(format!("queue num {first}{last}{}", flags.unwrap_or(&"")));
+            }
+            Expr::Log { prefix, group, level, flags: 0, snaplen, threshold } => {
+                self.log(prefix, *group, *level, *snaplen, *threshold);
+            }
+            Expr::Notrack => self.say("notrack".to_owned()),
+            Expr::Objref { kind: 1, name } => self.say(format!("counter name \"{name}\"")),
+            Expr::Objref { kind: 2, name } => self.condition(format!("quota name \"{name}\""), None),
+            Expr::Objref { kind: 4, name } => self.condition(format!("limit name \"{name}\""), None),
+            Expr::Nat { destination } => self.effect(if *destination { "dnat" } else { "snat" }),
+            Expr::Masquerade => self.effect("masquerade"),
+            Expr::Redirect => self.effect("redirect"),
+            Expr::Match { name, .. } => self.unknown(&format!("xt match {name}")),
+            Expr::Target { name, .. } => {
+                self.verdict = RuleVerdict::Other((*name).to_owned());
+                self.unknown(&format!("xt target {name}"));
+            }
+            Expr::Other(name) => self.unknown(name),
+            _ => self.unknown("expression"),
+        }
+    }
+
+    /// A statement whose arguments are not decoded, but whose effect has a name.
+    fn effect(&mut self, name: &str) {
+        self.verdict = RuleVerdict::Other(name.to_owned());
+        self.unknown(name);
+    }
+
+    fn reject(&mut self, kind: u32, code: u8) -> Option<String> {
+        let v6 = self.context.l3 == Some(L3::V6);
+        let name = match kind {
+            0 if v6 => "icmpv6",
+            0 => "icmp",
+            1 => return Some("reject with tcp reset".to_owned()),
+            2 => "icmpx",
+            _ => return None,
+        };
+        let table: &[(u8, &str)] = match name {
+            "icmp" => &REJECT_4,
+            "icmpv6" => &REJECT_6,
+            _ => &REJECT_X,
+        };
+        let word = table.iter().find(|(known, _)| *known == code)?.1;
+        let usual = match self.family {
+            Family::Ip | Family::Ip6 => kind == 0 && word == "port-unreachable",
+            _ => kind == 2 && word == "port-unreachable",
+        };
+        if kind == 0
+            && let Some(at) = self.l3_word.take()
+            && let Some(implied) = self.words.get_mut(at)
+        {
+            *implied = Word { text: String::new(), condition: None };
+        }
+        Some(if usual { "reject".to_owned() } else { format!("reject with {name} {word}") })
+    }
+
+    fn log(&mut self, prefix: &str, group: Option<u16>, level: u32, snaplen: u32, threshold: u16) {
+        let mut text = "log".to_owned();
+        if !prefix.is_empty() {
+            text.push_str(&format!(" prefix \"{prefix}\""));
+        }
+        if let Some(group) = group {
+            text.push_str(&format!(" group {group}"));
+        } else if level != LOG_WARNING {
+            let Some(level) = usize::try_from(level).ok().and_then(|level| LOG_LEVELS.get(level)) else {
+                return self.unknown("log");
+            };
+            text.push_str(&format!(" level {level}"));
+        }
+        for (value, word) in [(snaplen, "snaplen"), (u32::from(threshold), "queue-threshold")] {
+            if value != 0 {
+                text.push_str(&format!(" {word} {value}"));
+            }
+        }
+        self.say(text);
+    }
+}
+
+const LOG_LEVELS: [&str; 9] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"];
+const REJECT_4: [(u8, &str); 7] = [
+    (0, "net-unreachable"),
+    (1, "host-unreachable"),
+    (2, "prot-unreachable"),
+    (3, "port-unreachable"),
+    (9, "net-prohibited"),
+    (10, "host-prohibited"),
+    (13, "admin-prohibited"),
+];
+const REJECT_6: [(u8, &str); 6] = [
+    (0, "no-route"),
+    (1, "admin-prohibited"),
+    (3, "addr-unreachable"),
+    (4, "port-unreachable"),
+    (5, "policy-fail"),
+    (6, "reject-route"),
+];
+const REJECT_X: [(u8, &str); 4] =
+    [(0, "no-route"), (1, "port-unreachable"), (2, "host-unreachable"), (3, "admin-prohibited")];
+
+/// The sign between a field and its value; equality is written only where leaving it out means something else.
+fn sign(op: Op, explicit: bool) -> &'static str {
+    match op {
+        Op::Eq if explicit => " ==",
+        Op::Eq => "",
+        Op::Neq => " !=",
+        Op::Lt => " <",
+        Op::Lte => " <=",
+        Op::Gt => " >",
+        Op::Gte => " >=",
+    }
+}
+
+fn leading_ones(mask: &[u8]) -> u32 {
+    let full = mask.iter().take_while(|b| **b == 0xff).count();
+    let rest = mask.get(full).map_or(0, |b| b.leading_ones());
+    u32::try_from(full * 8).unwrap_or(u32::MAX).saturating_add(rest)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(|b| IpAddr::V4(Ipv4Addr::from(b))),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(|b| IpAddr::V6(Ipv6Addr::from(b))),
+        _ => None,
+    }
+}
+
+/// Brings a number of four bytes from network to host byte order.
+fn host(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(u32::from_be_bytes(bytes.try_into().ok()?).to_ne_bytes().into())
+}
+
+/// The model's word for a field between two values, if it has one.
+fn meaning(field: Field, low: &[u8], high: &[u8]) -> Option<Match> {
+    let port = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.try_into().ok()?));
+    let same = low == high;
+    match field.role {
+        Role::Source if same => Some(Match::Source(address(low)?, u8::try_from(low.len() * 8).ok()?)),
+        Role::Destination if same => {
+            Some(Match::Destination(address(low)?, u8::try_from(low.len() * 8).ok()?))
+        }
+        Role::SourcePort => Some(Match::SourcePorts(port(low)?, port(high)?)),
+        Role::DestinationPort => Some(Match::DestinationPorts(port(low)?, port(high)?)),
+        Role::InInterface if same => interface(low).map(Match::InInterface),
+        Role::OutInterface if same => interface(low).map(Match::OutInterface),
+        Role::L4Proto if same => low.first().copied().map(Match::L4Proto),
+        Role::CtState if same => {
+            let names = flag_names(field.kind, flag_bits(field.kind, low)?)?;
+            Some(Match::CtState(names.iter().map(|name| name.to_uppercase()).collect()))
+        }
+        _ => None,
+    }
+}
+
+fn numgen(swapped: bool, value: &[u8]) -> Option<u32> {
+    let bytes = value.try_into().ok()?;
+    Some(if swapped { u32::from_be_bytes(bytes) } else { u32::from_ne_bytes(bytes) })
+}
+
+/// `numgen random mod 100 < 30`, and the share of packets behind it.
+fn share(modulus: u32, random: bool, offset: u32, op: Op, number: u32) -> (String, Option<Match>) {
+    let kind = if random { "random" } else { "inc" };
+    let shift = if offset == 0 { String::new() } else { format!(" offset {offset}") };
+    let text = format!("numgen {kind} mod {modulus}{shift}{} {number}", sign(op, false));
+    let total = f64::from(modulus);
+    let below = f64::from(number.min(modulus)) / total;
+    let one = 1.0 / total;
+    let condition = match op {
+        _ if offset != 0 || number >= modulus || modulus == 0 => None,
+        Op::Eq if !random => Some(Match::Nth(modulus)),
+        _ if !random => None,
+        Op::Eq => Some(Match::Random(one)),
+        Op::Neq => Some(Match::Random(1.0 - one)),
+        Op::Lt => Some(Match::Random(below)),
+        Op::Lte => Some(Match::Random(below + one)),
+        Op::Gt => Some(Match::Random(1.0 - below - one)),
+        Op::Gte => Some(Match::Random(1.0 - below)),
+    };
+    (text, condition)
+}
+
+/// A number of bytes in the unit that nft chooses.
+fn bytes_unit(mut number: u64) -> (u64, &'static str) {
+    for unit in ["bytes", "kbytes"] {
+        if number == 0 || !number.is_multiple_of(1024) {
+            return (number, unit);
+        }
+        number /= 1024;
+    }
+    (number, "mbytes")
+}
+
+/// Burst of packets that nft leaves out.
+const USUAL_BURST: u32 = 5;
+
+/// Rate and burst as nft writes them: `10/second`, ` burst 20 packets`.
+fn limit(rate: u64, unit: u64, burst: u32, bytes: bool) -> Option<(String, String)> {
+    let unit = match unit {
+        1 => "second",
+        60 => "minute",
+        3_600 => "hour",
+        86_400 => "day",
+        604_800 => "week",
+        _ => return None,
+    };
+    if bytes {
+        let (rate, word) = bytes_unit(rate);
+        let (size, size_word) = bytes_unit(u64::from(burst));
+        let burst = if burst == 0 { String::new() } else { format!(" burst {size} {size_word}") };
+        return Some((format!("{rate} {word}/{unit}"), burst));
+    }
+    let burst = if burst == USUAL_BURST { String::new() } else { format!(" burst {burst} packets") };
+    Some((format!("{rate}/{unit}"), burst))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::nftables::expr::Verdict;
+
+    fn text(exprs: &[Expr<'_>], family: Family) -> Reading {
+        read(exprs, family, &Names { family: 1, table: "t" }, &Sets::new())
+    }
+
+    #[test]
+    fn a_dependency_is_not_written() {
+        let exprs = [
+            Expr::MetaLoad { key: META_NFPROTO, to: 1 },
+            Expr::Cmp { from: 1, op: Op::Eq, value: &[2] },
+            Expr::Payload { base: 1, offset: 12, len: 1, to: 1 },
+            Expr::Cmp { from: 1, op: Op::Eq, value: &[10] },
+            Expr::MetaLoad { key: META_L4PROTO, to: 1 },
+            Expr::Cmp { from: 1, op: Op::Eq, value: &[6] },
+            Expr::Payload { base: 2, offset: 0, len: 4, to: 1 },
+            Expr::Cmp { from: 1, op: Op::Eq, value: &[0, 1, 0, 2] },
+            Expr::Counter { packets: 0, bytes: 0 },
+            Expr::Verdict(Verdict { code: 0, chain: None }),
+        ];
+        let rule = text(&exprs, Family::Inet);
+        assert_eq!(rule.text, "ip saddr 10.0.0.0/8 tcp sport 1 tcp dport 2 counter drop");
+        assert_eq!(rule.verdict, RuleVerdict::Drop);
+        assert_eq!(
+            rule.matches,
+            [
+                Match::Source("10.0.0.0".parse().unwrap(), 8),
+                Match::L4Proto(6),
+                Match::SourcePorts(1, 1),
+                Match::DestinationPorts(2, 2),
+            ]
+        );
+    }
+
+    #[test]
+    fn numgen_is_a_share() {
+        let exprs = [
+            Expr::Numgen { modulus: 100, random: true, offset: 0, to: 1 },
+            Expr::Byteorder { from: 1, to: 1 },
+            Expr::Cmp { from: 1, op: Op::Lt, value: &[0, 0, 0, 30] },
+            Expr::Verdict(Verdict { code: 0, chain: None }),
+        ];
+        let rule = text(&exprs, Family::Inet);
+        assert_eq!(rule.text, "numgen random mod 100 < 30 drop");
+        assert_eq!(rule.matches, [Match::Random(0.3)]);
+    }
+}

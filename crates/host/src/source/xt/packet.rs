@@ -1,0 +1,195 @@
+//! Matches by what a packet looks like and where it comes from.
+
+use super::{Blob, XtMatch, not, quoted};
+
+/// `ipt_icmp`, `ip6t_icmp`: u8 type, u8 first and last code, u8 invert.
+pub(super) fn icmp(blob: Blob<'_>, v6: bool) -> Option<XtMatch> {
+    let [kind, first, last] = [blob.u8(0)?, blob.u8(1)?, blob.u8(2)?];
+    let (name, option) = if v6 { ("icmp6", "--icmpv6-type") } else { ("icmp", "--icmp-type") };
+    let text = match (kind, first, last) {
+        (255, ..) if !v6 => "any".to_owned(),
+        (_, 0, 255) => kind.to_string(),
+        (_, code, end) if code == end => format!("{kind}/{code}"),
+        // iptables has no words for a range of codes.
+        _ => return None,
+    };
+    XtMatch::other(name, format!("{}{option} {text}", not(blob.u8(3)? & 1 != 0)))
+}
+
+/// `XT_MAX_COMMENT_LEN`.
+pub(crate) const COMMENT_LEN: usize = 256;
+
+/// `xt_comment_info`: 256 characters.
+pub(super) fn comment(blob: Blob<'_>) -> Option<XtMatch> {
+    let text = blob.text(0, COMMENT_LEN)?;
+    Some(XtMatch {
+        name: "comment",
+        options: format!("--comment {}", quoted(text)),
+        matches: vec![],
+        comment: Some(text.to_owned()),
+    })
+}
+
+/// Address types by bit (RTN_*).
+const TYPES: [&str; 12] = [
+    "UNSPEC",
+    "UNICAST",
+    "LOCAL",
+    "BROADCAST",
+    "ANYCAST",
+    "MULTICAST",
+    "BLACKHOLE",
+    "UNREACHABLE",
+    "PROHIBIT",
+    "THROW",
+    "NAT",
+    "XRESOLVE",
+];
+
+/// `xt_addrtype_info_v1`: u16 source, u16 destination, u32 flags.
+pub(super) fn addrtype(blob: Blob<'_>) -> Option<XtMatch> {
+    let (source, destination, flags) = (blob.u16(0)?, blob.u16(2)?, blob.u32(4)?);
+    if (source | destination) >> TYPES.len() != 0 || flags & !0xf != 0 {
+        return None;
+    }
+    let names = |mask: u16| {
+        let names = TYPES.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, name)| *name);
+        names.collect::<Vec<_>>().join(",")
+    };
+    let mut options = vec![];
+    if source != 0 {
+        options.push(format!("{}--src-type {}", not(flags & 1 != 0), names(source)));
+    }
+    if destination != 0 {
+        options.push(format!("{}--dst-type {}", not(flags & 2 != 0), names(destination)));
+    }
+    for (bit, word) in [(4, "--limit-iface-in"), (8, "--limit-iface-out")] {
+        if flags & bit != 0 {
+            options.push(word.to_owned());
+        }
+    }
+    XtMatch::other("addrtype", options.join(" "))
+}
+
+/// `xt_mac_info`: 6 bytes, padding, int invert.
+pub(super) fn mac(blob: Blob<'_>) -> Option<XtMatch> {
+    let mac: Vec<String> = blob.bytes(0, 6)?.iter().map(|b| format!("{b:02x}")).collect();
+    XtMatch::other("mac", format!("{}--mac-source {}", not(blob.u32(8)? != 0), mac.join(":")))
+}
+
+/// `xt_length_info`: u16 least, u16 most, u8 invert.
+pub(super) fn length(blob: Blob<'_>) -> Option<XtMatch> {
+    let (least, most, inverted) = (blob.u16(0)?, blob.u16(2)?, blob.u8(4)? != 0);
+    let text = if least == most { least.to_string() } else { format!("{least}:{most}") };
+    XtMatch::other("length", format!("{}--length {text}", not(inverted)))
+}
+
+/// `xt_tcpmss_match_info`: u16 least, u16 most, u8 invert.
+pub(super) fn tcpmss(blob: Blob<'_>) -> Option<XtMatch> {
+    let (least, most, inverted) = (blob.u16(0)?, blob.u16(2)?, blob.u8(4)? != 0);
+    let text = if least == most { least.to_string() } else { format!("{least}:{most}") };
+    XtMatch::other("tcpmss", format!("{}--mss {text}", not(inverted)))
+}
+
+/// `ipt_ttl_info`, `ip6t_hl_info`: u8 mode (equal, not equal, below, above), u8 limit.
+pub(super) fn ttl(blob: Blob<'_>, name: &'static str) -> Option<XtMatch> {
+    let (mode, limit) = (blob.u8(0)?, blob.u8(1)?);
+    let (bang, word) = *[("", "eq"), ("! ", "eq"), ("", "lt"), ("", "gt")].get(usize::from(mode))?;
+    XtMatch::other(name, format!("{bang}--{name}-{word} {limit}"))
+}
+
+/// `xt_pkttype_info`: int type, int invert.
+pub(super) fn pkttype(blob: Blob<'_>) -> Option<XtMatch> {
+    let word = ["unicast", "broadcast", "multicast"].get(usize::try_from(blob.u32(0)?).ok()?)?;
+    XtMatch::other("pkttype", format!("{}--pkt-type {word}", not(blob.u32(4)? != 0)))
+}
+
+/// `xt_tos_match_info`: u8 mask, u8 value, u8 invert.
+pub(super) fn tos(blob: Blob<'_>) -> Option<XtMatch> {
+    let [mask, value, inverted] = [blob.u8(0)?, blob.u8(1)?, blob.u8(2)?];
+    XtMatch::other("tos", format!("{}--tos {value:#04x}/{mask:#04x}", not(inverted != 0)))
+}
+
+/// `xt_dscp_info`: u8 value, u8 invert.
+pub(super) fn dscp(blob: Blob<'_>) -> Option<XtMatch> {
+    XtMatch::other("dscp", format!("{}--dscp {:#04x}", not(blob.u8(1)? != 0), blob.u8(0)?))
+}
+
+/// `xt_iprange_mtinfo`: four addresses of 16 bytes, u8 flags.
+pub(super) fn iprange(blob: Blob<'_>, v6: bool) -> Option<XtMatch> {
+    let flags = blob.u8(64)?;
+    let mut options = vec![];
+    for (bit, at, word) in [(0, 0, "src"), (1, 32, "dst")] {
+        if flags & (1 << bit) != 0 {
+            let (first, last) = (blob.ip(at, v6)?, blob.ip(at + 16, v6)?);
+            options.push(format!("{}--{word}-range {first}-{last}", not(flags & (0x10 << bit) != 0)));
+        }
+    }
+    XtMatch::other("iprange", options.join(" "))
+}
+
+/// `xt_owner_match_info`: first and last uid, first and last gid, u8 asked, u8 inverted.
+pub(super) fn owner(blob: Blob<'_>) -> Option<XtMatch> {
+    let (asked, inverted) = (blob.u8(16)?, blob.u8(17)?);
+    if asked & !7 != 0 {
+        return None;
+    }
+    let mut options = vec![];
+    for (bit, at, word) in [(1, 0, "uid-owner"), (2, 8, "gid-owner")] {
+        if asked & bit != 0 {
+            let (first, last) = (blob.u32(at)?, blob.u32(at + 4)?);
+            let text = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            options.push(format!("{}--{word} {text}", not(inverted & bit != 0)));
+        }
+    }
+    if asked & 4 != 0 {
+        options.push(format!("{}--socket-exists", not(inverted & 4 != 0)));
+    }
+    XtMatch::other("owner", options.join(" "))
+}
+
+/// `xt_physdev_info`: two names of 16 bytes with their masks, u8 inverted, u8 asked. Only `--physdev-is-*`.
+pub(super) fn physdev(blob: Blob<'_>) -> Option<XtMatch> {
+    let (inverted, asked) = (blob.u8(64)?, blob.u8(65)?);
+    let known = [(0x08, "is-in"), (0x10, "is-out"), (0x04, "is-bridged")];
+    if asked & !0x1c != 0 {
+        return None;
+    }
+    let options: Vec<String> = known
+        .iter()
+        .filter(|(bit, _)| asked & bit != 0)
+        .map(|(bit, word)| format!("{}--physdev-{word}", not(inverted & bit != 0)))
+        .collect();
+    XtMatch::other("physdev", options.join(" "))
+}
+
+/// `xt_rpfilter_info`: u8 flags.
+pub(super) fn rpfilter(blob: Blob<'_>) -> Option<XtMatch> {
+    let flags = blob.u8(0)?;
+    let known = [(1, "--loose"), (2, "--validmark"), (4, "--accept-local"), (8, "--invert")];
+    let options: Vec<&str> =
+        known.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, word)| *word).collect();
+    XtMatch::other("rpfilter", options.join(" "))
+}
+
+/// `xt_recent_mtinfo_v1`: u32 seconds, u32 hits, u8 action, u8 invert, name of 200, u8 side, mask.
+pub(super) fn recent(blob: Blob<'_>, v6: bool) -> Option<XtMatch> {
+    let (seconds, hits, action) = (blob.u32(0)?, blob.u32(4)?, blob.u8(8)?);
+    let word = match action {
+        1 => "--rcheck",
+        2 => "--set",
+        4 => "--update",
+        8 => "--remove",
+        // With --rttl or --reap.
+        _ => return None,
+    };
+    let mut text = format!("{}{word}", not(blob.u8(9)? != 0));
+    for (value, option) in [(seconds, "seconds"), (hits, "hitcount")] {
+        if value != 0 {
+            text.push_str(&format!(" --{option} {value}"));
+        }
+    }
+    let side = *["--rsource", "--rdest"].get(usize::from(blob.u8(210)?))?;
+    text.push_str(&format!(" --name {} --mask {} {side}", blob.text(10, 200)?, blob.ip(212, v6)?));
+    XtMatch::other("recent", text)
+}
