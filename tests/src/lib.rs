@@ -5,8 +5,10 @@
 
 mod namespace;
 mod program;
+mod scenario;
 mod web_server;
 
 pub use namespace::{Background, Namespace, command};
 pub use program::{Diagnosis, diagnose, whydrop};
 pub use web_server::WebServer;
+pub use scenario::{Expect, Scenario};

@@ -11,6 +11,7 @@ mod docker;
 mod generate;
 mod new_cause;
 mod process;
+mod record;
 mod vm;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +47,8 @@ enum Task {
         /// Its id, such as netfilter.drop_rule
         id: String,
     },
+    /// Make the recordings of scenarios/ anew, from the live tests
+    Record,
     /// Run the whole-program tests in QEMU guests with Debian's kernels
     Vm(vm::Options),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Docker => docker::run(),
         Task::Gen { check } => generate::generate(check),
         Task::NewCause { id } => new_cause::run(&id),
+        Task::Record => record::run(),
         Task::Vm(options) => vm::run(&options),
     };
     match outcome {
