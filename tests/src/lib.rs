@@ -10,5 +10,5 @@ mod web_server;
 
 pub use namespace::{Background, Namespace, command};
 pub use program::{Diagnosis, diagnose, whydrop};
-pub use web_server::WebServer;
 pub use scenario::{Expect, Scenario};
+pub use web_server::WebServer;

@@ -74,7 +74,8 @@ fn help_and_the_generated_files_exist_in_both_languages() {
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    let mut child = whydrop().args(["explain"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        whydrop().args(["explain"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
@@ -104,7 +105,15 @@ fn explain_knows_causes_counters_reasons_and_sentences_of_netstat() {
 fn a_replay_gives_the_same_report_without_root() {
     let record = Scratch::new("record.json");
     let namespace = Namespace::new("replay");
-    let live = diagnose(&["diagnose", &namespace.target(), "--passive", "--duration", "500ms", "--record", record.path()]);
+    let live = diagnose(&[
+        "diagnose",
+        &namespace.target(),
+        "--passive",
+        "--duration",
+        "500ms",
+        "--record",
+        record.path(),
+    ]);
     live.assert_causes(&[]);
     fs::set_permissions(record.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let program = whydrop().get_program().to_owned();
@@ -120,7 +129,14 @@ fn a_replay_gives_the_same_report_without_root() {
 #[test]
 fn a_damaged_recording_is_refused_with_a_reason() {
     let file = Scratch::new("damaged.json");
-    for text in ["", "{}", "[]", "{\"schema\":\"whydrop.record.v9\"}", "{\"schema\":\"whydrop.record.v1\"}", "\u{0}\u{1}"] {
+    for text in [
+        "",
+        "{}",
+        "[]",
+        "{\"schema\":\"whydrop.record.v9\"}",
+        "{\"schema\":\"whydrop.record.v1\"}",
+        "\u{0}\u{1}",
+    ] {
         fs::write(file.path(), text).unwrap();
         let output = run(&["diagnose", "--replay", file.path()]);
         assert_eq!(output.status.code(), Some(2), "{text:?}");
@@ -131,7 +147,10 @@ fn a_damaged_recording_is_refused_with_a_reason() {
 #[test]
 fn without_root_the_report_says_what_is_missing_and_changes_nothing() {
     let mut nobody = Command::new(whydrop().get_program());
-    nobody.args(["--lang", "en", "diagnose", "host", "--passive", "--duration", "300ms", "--json"]).uid(65534).gid(65534);
+    nobody
+        .args(["--lang", "en", "diagnose", "host", "--passive", "--duration", "300ms", "--json"])
+        .uid(65534)
+        .gid(65534);
     let output = nobody.output().expect("whydrop starts as nobody");
     let report: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)));
@@ -145,7 +164,10 @@ fn quiet_prints_nothing_and_a_file_takes_the_report() {
     let namespace = Namespace::new("quiet");
     let observe = ["diagnose", &namespace.target(), "--passive", "--duration", "300ms"];
     let output = run(&[&observe[..], &["--quiet"]].concat());
-    assert_eq!((output.status.code(), stdout(&output), stderr(&output)), (Some(0), String::new(), String::new()));
+    assert_eq!(
+        (output.status.code(), stdout(&output), stderr(&output)),
+        (Some(0), String::new(), String::new())
+    );
     let file = Scratch::new("report.txt");
     let output = run(&[&observe[..], &["-o", file.path()]].concat());
     assert_eq!((output.status.code(), stdout(&output)), (Some(0), String::new()));

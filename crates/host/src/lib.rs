@@ -8,6 +8,7 @@ pub mod build;
 pub mod collect;
 pub mod containers;
 pub mod error;
+pub mod observe;
 pub mod probing;
 pub mod replay;
 pub mod source;

@@ -1,0 +1,75 @@
+//! The command line: what can be typed, and nothing else. Help texts stand here in both languages.
+
+use crate::command::{diagnose, record};
+use crate::settings::say;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use whydrop_model::text;
+
+/// The program.
+#[derive(Debug, Parser)]
+#[command(
+    name = "whydrop",
+    version,
+    about = say(text!("Where are my packets being lost, why, and what ends it?", "我的包丢在哪里、为什么丢、怎样才能不再丢？")),
+    after_help = say(text!(
+        "Examples:\n  \
+         whydrop diagnose nginx                        a container, by name\n  \
+         whydrop diagnose nginx --probe http://172.17.0.2/\n  \
+         whydrop demo                                  a broken server to look at, then repaired\n\n\
+         whydrop changes nothing unless `fix` is asked to, and contacts nobody.",
+        "示例：\n  \
+         whydrop diagnose nginx                        按名称诊断容器\n  \
+         whydrop diagnose nginx --probe http://172.17.0.2/\n  \
+         whydrop demo                                  先看一台故障服务器，再看它被修复\n\n\
+         除非要求 `fix` 执行，whydrop 不做任何改动，也不联系任何外部主机。"
+    )),
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+)]
+pub struct Cli {
+    /// Language.
+    #[arg(long, global = true, overrides_with = "lang", value_name = "en|zh", value_parser = ["en", "zh"],
+          help = say(text!("Language (default: from the locale)", "语言（默认取自 locale）")))]
+    pub lang: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands, by job: find, watch, repair, learn.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The main job.
+    #[command(about = say(text!("Find where packets are lost, why, and what ends it", "查明包丢在哪里、为什么丢、如何解决")))]
+    Diagnose(diagnose::DiagnoseArgs),
+    /// Take the evidence along.
+    #[command(about = say(text!("Record the evidence of a run, to be judged later or elsewhere", "录制一次观察的证据，供以后或在别处判断")))]
+    Record(record::RecordArgs),
+    /// Shell completions.
+    #[command(about = say(text!("Print a completion script for a shell", "输出 shell 补全脚本")))]
+    Completions {
+        /// Shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// The manual page.
+    #[command(about = say(text!("Print the manual page (roff)", "输出手册页（roff）")))]
+    Man,
+}
+
+/// Parses the command line of this process.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    Cli::from_arg_matches(&matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,32 @@
+//! One file per command. Each has its arguments and a `run` that gives the exit status.
+
+pub mod diagnose;
+pub mod observing;
+pub mod record;
+
+use crate::cli::{Cli, Command};
+use clap::CommandFactory;
+use std::io::Write;
+
+/// Runs the command; the exit status of the contract, or an error (status 2).
+pub fn run(cli: Cli) -> anyhow::Result<u8> {
+    match cli.command {
+        Command::Diagnose(args) => diagnose::run(args),
+        Command::Record(args) => record::run(args),
+        Command::Completions { shell } => {
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "whydrop", &mut script);
+            print(&script)
+        }
+        Command::Man => {
+            let mut page = vec![];
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&page)
+        }
+    }
+}
+
+fn print(bytes: &[u8]) -> anyhow::Result<u8> {
+    std::io::stdout().lock().write_all(bytes)?;
+    Ok(0)
+}

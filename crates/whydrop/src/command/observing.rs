@@ -1,0 +1,128 @@
+//! What `diagnose`, `fix` and `record` share: which namespaces, which probes, how long.
+
+use crate::failure::Refusal;
+use crate::progress::Line;
+use crate::settings::say;
+use anyhow::Result;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use whydrop_host::observe::{self, Plan};
+use whydrop_host::targets;
+use whydrop_model::shell::sanitize;
+use whydrop_model::{Observation, Phrase, text};
+use whydrop_probe::{ProbeSpec, Scheme};
+
+/// SYNs of a probe that the user named, unless the window is too short for them.
+const NAMED_COUNT: u32 = 50;
+
+/// GETs of an http:// probe: enough to tell a slow answer from a slow moment.
+const HTTP_COUNT: u32 = 3;
+
+/// Shortest and longest window. Below, counters of the kernel's timers say nothing.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Where to look, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ObserveArgs {
+    /// What to diagnose.
+    #[arg(value_name = "TARGET", help = say(text!(
+        "host, pid:N, netns:NAME or /path, docker:NAME, podman:NAME, or a bare container or namespace name",
+        "host、pid:N、netns:名称或路径、docker:名称、podman:名称，或直接写容器名、命名空间名")))]
+    pub targets: Vec<String>,
+    /// Every namespace.
+    #[arg(long, conflicts_with = "targets",
+          help = say(text!("Every network namespace of this machine", "本机的全部网络命名空间")))]
+    pub all: bool,
+    /// Probes.
+    #[arg(long = "probe", value_name = "URL", help = say(text!(
+        "Probe this while observing: tcp://host:port, http://host/path … (repeatable)",
+        "观察期间探测此地址：tcp://主机:端口、http://主机/路径 等（可重复）")))]
+    pub probes: Vec<String>,
+    /// Where probes start.
+    #[arg(long, value_name = "TARGET",
+          help = say(text!("Where probes start (default: here)", "探测从哪里发出（默认：当前命名空间）")))]
+    pub from: Option<String>,
+    /// How long.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration,
+          help = say(text!("How long to observe: 5s, 500ms, 1m", "观察多久：5s、500ms、1m")))]
+    pub duration: Duration,
+    /// Send nothing.
+    #[arg(long, conflicts_with = "probes", help = say(text!("Send nothing at all", "完全不发包")))]
+    pub passive: bool,
+    /// No drop events.
+    #[arg(long, help = say(text!("Do not use the kernel's drop events", "不使用内核丢包事件")))]
+    pub no_trace: bool,
+}
+
+/// Reads a length of time: `5s`, `500ms`, `1m`, or bare seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
+        Err(_) => {
+            let span: jiff::SignedDuration = text.parse().map_err(|e: jiff::Error| e.to_string())?;
+            Duration::try_from(span).map_err(|e| e.to_string())
+        }
+    }?;
+    if (SHORTEST..=LONGEST).contains(&parsed) {
+        return Ok(parsed);
+    }
+    Err("must lie between 100ms and 24h".to_owned())
+}
+
+impl ObserveArgs {
+    /// Opens the namespaces and reads the URLs. Nothing has been sent or changed when this fails.
+    pub fn plan(&self) -> Result<Plan> {
+        let targets = if self.all { targets::all()? } else { targets::resolve_all(&self.targets)? };
+        let from = match &self.from {
+            Some(word) => targets::resolve(word)?,
+            None => targets::host()?,
+        };
+        let probes = self.probes.iter().map(|url| named_probe(url)).collect::<Result<_>>()?;
+        Ok(Plan {
+            targets,
+            from,
+            window: self.duration,
+            probes,
+            passive: self.passive,
+            trace: !self.no_trace,
+        })
+    }
+
+    /// Observes with a progress line.
+    pub fn observe(&self, cancel: &AtomicBool, quiet: bool) -> Result<Observation> {
+        let plan = self.plan()?;
+        let names: Vec<&str> = plan.targets.iter().map(|t| t.target.name.as_str()).take(3).collect();
+        let line = Line::new(sanitize(&names.join(", "), 40), self.duration, quiet);
+        Ok(observe::observe(&plan, cancel, &|at| line.update(at))?)
+    }
+}
+
+fn named_probe(url: &str) -> Result<ProbeSpec> {
+    let mut spec = ProbeSpec::parse(url).map_err(|error| {
+        let shown = sanitize(url, 120);
+        Refusal::new(
+            text!("cannot use the probe \"{url}\": {error}", "无法使用探测 \"{url}\"：{error}")
+                .fill(&[("url", &shown), ("error", &error)]),
+            Phrase::same("--probe tcp://10.0.0.2:80   --probe http://10.0.0.2/"),
+        )
+    })?;
+    spec.count = Some(if spec.scheme == Scheme::Http { HTTP_COUNT } else { NAMED_COUNT });
+    Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1m"), Ok(Duration::from_secs(60)));
+        assert_eq!(parse_duration("2"), Ok(Duration::from_secs(2)));
+        for bad in ["", "-5s", "0", "1y", "nan", "5 parsecs", "1e99"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}
