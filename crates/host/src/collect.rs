@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::source::owner::Owners;
 use crate::source::{
-    address, class, conntrack, ethtool, filter, link, neighbour, netnsid, policy_rule, procnet, qdisc, route,
-    socket, softnet, sysctl,
+    address, class, conntrack, ethtool, filter, iptables_legacy, link, neighbour, netnsid, nftables,
+    policy_rule, procnet, qdisc, route, socket, softnet, sysctl,
 };
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::Netns;
@@ -116,10 +116,9 @@ fn here(context: &Context) -> Reading<Snapshot> {
         mib: reading(procnet::mib()),
         mib6: reading(procnet::mib6()),
         sockstat: reading(procnet::sockstat()),
-        // Wired up as soon as source::nftables and source::iptables_legacy are here.
-        nftables: Reading::Failed("not read yet".to_owned()),
-        iptables_legacy: Reading::Failed("not read yet".to_owned()),
-        ip6tables_legacy: Reading::Failed("not read yet".to_owned()),
+        nftables: nftables::read(),
+        iptables_legacy: iptables_legacy::read(false),
+        ip6tables_legacy: iptables_legacy::read(true),
         conntrack: reading(conntrack::read()),
         sockets: reading(Netlink::sock_diag().and_then(|mut diag| socket::read(&mut diag, &context.owners))),
         ethtool: reading(ethtool),
