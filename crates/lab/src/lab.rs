@@ -5,6 +5,7 @@ use crate::service::{Running, Service};
 use crate::site::{self, Place, Site};
 use crate::traffic::Flowing;
 use whydrop_host::error::{Error, Result};
+use whydrop_model::Action;
 
 /// Namespaces with services and traffic, well or broken. Everything goes when it is dropped.
 #[derive(Debug)]
@@ -74,14 +75,35 @@ impl Lab {
         &self.site
     }
 
+    /// What to diagnose, as `whydrop` names it.
+    pub fn target(&self) -> String {
+        self.target_of(self.fault.target)
+    }
+
+    /// Where its probes start, as `whydrop` names it.
+    pub fn vantage(&self) -> String {
+        self.target_of(Place::Client)
+    }
+
     /// The words after `whydrop diagnose` that look at it: target, vantage, probes.
     pub fn words(&self) -> Vec<String> {
-        let target = |place| format!("netns:{}", Site::namespace(&self.name, place));
-        let mut words = vec![target(self.fault.target), "--from".into(), target(Place::Client)];
+        let mut words = vec![self.target(), "--from".into(), self.vantage()];
         for url in &self.fault.probes {
             words.extend(["--probe".to_owned(), (*url).to_owned()]);
         }
         words
+    }
+
+    /// Makes a change in the namespace that `whydrop` calls `target`: a step of a fix.
+    pub fn apply(&self, target: &str, action: &Action) -> Result<()> {
+        let places = self.fault.topology.places();
+        let place = places.iter().find(|place| self.target_of(**place) == target);
+        let place = place.ok_or_else(|| Error::new("change", target, "it is not part of the lab"))?;
+        self.site.apply(*place, action)
+    }
+
+    fn target_of(&self, place: Place) -> String {
+        format!("netns:{}", Site::namespace(&self.name, place))
     }
 
     /// Serves these instead of what is served now.

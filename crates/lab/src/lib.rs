@@ -19,5 +19,5 @@ pub use lab::Lab;
 pub use need::Need;
 pub use service::Service;
 pub use site::{Place, Site, Topology};
-pub use state::State;
+pub use state::{Claim, State};
 pub use traffic::Traffic;

@@ -148,6 +148,9 @@ impl Site {
 
 /// Makes one change in a namespace.
 pub(crate) fn perform(netns: &Netns, action: &Action) -> Result<()> {
+    if let Action::ChainAdd { chain, .. } = action {
+        run(netns, &["nft", "add", "table", chain.family.word(), &chain.table])?;
+    }
     run(netns, &action.argv())
 }
 

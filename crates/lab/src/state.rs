@@ -42,7 +42,7 @@ impl State {
         let path = path_of(name)?;
         let fail =
             |e: &std::io::Error| Error::io("keep the state of the lab in", path.display().to_string(), e);
-        if let Some(state) = Self::read(&path)? {
+        if let Some(state) = Self::find(name)? {
             if state.is_alive() {
                 let hint = text!("whydrop lab down --name {name}", "whydrop lab down --name {name}");
                 return Err(Error::new(
@@ -79,6 +79,11 @@ impl State {
         }
         states.sort_by(|a: &Self, b| a.name.cmp(&b.name));
         Ok(states)
+    }
+
+    /// The lab of this name, if there is one.
+    pub fn find(name: &str) -> Result<Option<Self>> {
+        Self::read(&path_of(name)?)
     }
 
     /// Ends the process that holds the lab, and removes what it may have left.
@@ -126,18 +131,10 @@ impl State {
     }
 }
 
-impl Claim {
-    /// Removes the names of the namespaces and the claim itself, for a process that is about to die of a signal.
-    pub fn abandon(name: &str) {
-        // Nothing more can be done by a dying process; `lab down` finds what is left.
-        remove_names(name).ok();
-        path_of(name).and_then(|p| std::fs::remove_file(&p).map_err(|e| Error::io("remove", name, &e))).ok();
-    }
-}
-
 impl Drop for Claim {
     fn drop(&mut self) {
-        Self::abandon(&self.name);
+        // In a destructor there is nobody to tell; `lab down` finds what is left.
+        path_of(&self.name).map(std::fs::remove_file).ok();
     }
 }
 
@@ -160,10 +157,16 @@ fn path_of(name: &str) -> Result<PathBuf> {
     Ok(Path::new(DIRECTORY).join(name))
 }
 
-/// Field 22 of /proc/PID/stat; the name in field 2 may hold blanks and parentheses.
+/// Field 22 of /proc/PID/stat; none for a process that has ended, reaped or not. The name in field 2 may hold
+/// blanks and parentheses.
 fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and nothing else. Help texts stand here in both languages.
 
-use crate::command::{diagnose, record};
+use crate::command::{demo, diagnose, lab, record};
 use crate::settings::say;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use whydrop_model::text;
@@ -46,6 +46,12 @@ pub enum Command {
     /// Take the evidence along.
     #[command(about = say(text!("Record the evidence of a run, to be judged later or elsewhere", "录制一次观察的证据，供以后或在别处判断")))]
     Record(record::RecordArgs),
+    /// A broken server to look at.
+    #[command(about = say(text!("Build a broken server in namespaces of its own, diagnose and repair it", "在独立命名空间中搭建故障服务器，诊断并修复")))]
+    Demo(demo::DemoArgs),
+    /// Faults to learn from.
+    #[command(about = say(text!("Faults to learn from, in namespaces of their own", "在独立命名空间中制造故障，供学习")))]
+    Lab(lab::LabArgs),
     /// Shell completions.
     #[command(about = say(text!("Print a completion script for a shell", "输出 shell 补全脚本")))]
     Completions {

@@ -47,7 +47,7 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn page(&self) -> Page {
+    fn page(&self) -> Page {
         // Below 40 columns nothing can be aligned; the terminal may break lines itself there.
         Page::new(Style {
             width: self.width.max(40),

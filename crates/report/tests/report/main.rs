@@ -1,7 +1,5 @@
 //! Reports made by hand, rendered: their words as a whole where they matter, and the properties that hold for all.
 
 mod cases;
-mod explain;
 mod json;
-mod people;
 mod text;

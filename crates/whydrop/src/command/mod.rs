@@ -1,8 +1,12 @@
 //! One file per command. Each has its arguments and a `run` that gives the exit status.
 
+pub mod demo;
 pub mod diagnose;
+pub mod lab;
 pub mod observing;
 pub mod record;
+pub mod standing;
+pub mod syn_lines;
 
 use crate::cli::{Cli, Command};
 use clap::CommandFactory;
@@ -13,6 +17,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Diagnose(args) => diagnose::run(args),
         Command::Record(args) => record::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Lab(args) => lab::run(args),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "whydrop", &mut script);

@@ -1,0 +1,33 @@
+//! SYN probes as lines in the shape that hping3 gave them, which people know how to read.
+
+use whydrop_model::ProbeResult;
+use whydrop_probe::progress::Reply;
+
+/// `len=44 ip=10.0.0.2 ttl=64 DF id=0 sport=80 flags=SA seq=3 win=64240 rtt=7.5 ms`. What was not seen is left out.
+pub fn reply(reply: &Reply, port: u16) -> String {
+    let mut words = vec![];
+    words.extend(reply.length.map(|n| format!("len={n}")));
+    words.push(format!("ip={}", reply.from));
+    words.extend(reply.ttl.map(|n| format!("ttl={n}")));
+    if let Some((fragment_not, id)) = reply.ip {
+        words.extend(fragment_not.then(|| "DF".to_owned()));
+        words.push(format!("id={id}"));
+    }
+    words.push(format!("sport={port}"));
+    if !reply.detail.flags.is_empty() {
+        words.push(format!("flags={}", reply.detail.flags));
+    }
+    words.push(format!("seq={}", reply.seq));
+    words.push(format!("win={}", reply.detail.window));
+    words.push(format!("rtt={:.1} ms", reply.rtt_ms));
+    words.join(" ")
+}
+
+/// `20 packets transmitted, 9 packets received, 55% packet loss`; late answers count as lost, as in the report.
+pub fn summary(result: &ProbeResult) -> String {
+    let loss = result.loss.map_or_else(|| "no".to_owned(), |loss| format!("{:.0}%", loss * 100.0));
+    format!(
+        "{} packets transmitted, {} packets received, {loss} packet loss",
+        result.transmitted, result.received
+    )
+}

@@ -1,0 +1,111 @@
+//! Every fault of the lab, live: clear, broken and found, fixed and clear, undone and found again. The healthy cases
+//! stay clear, whatever they look like.
+//!
+//! Needs root. A fault is skipped only for a reason that it declares (a kernel feature, a tool), and the run says so.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::{ExitCode, Output};
+use whydrop_lab::{Fault, Lab};
+use whydrop_tests::{Diagnosis, diagnose, whydrop};
+
+/// Most of a test is waiting for windows to pass.
+const THREADS: usize = 6;
+/// Long enough for 20 SYNs and their deadline, and for what costs packets only at times.
+const WINDOW: &str = "2s";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(THREADS));
+    if !arguments.list && !is_root() {
+        if std::env::var_os("CI").is_some() {
+            eprintln!("live tests need root");
+            return ExitCode::FAILURE;
+        }
+        println!("SKIP live tests: they need root");
+        return ExitCode::SUCCESS;
+    }
+    let faults = whydrop_lab::list();
+    let mut skipped = 0;
+    let trials = faults.into_iter().map(|fault| {
+        let missing = if arguments.list { None } else { fault.missing() };
+        if let Some(reason) = &missing {
+            println!("SKIP {}: {reason}", fault.id);
+            skipped += 1;
+        }
+        Trial::test(fault.id, move || Ok(live(fault)?)).with_ignored_flag(missing.is_some())
+    });
+    let trials: Vec<Trial> = trials.collect();
+    if skipped > 0 {
+        println!("{skipped} of {} skipped", trials.len());
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+}
+
+/// The cycle of one fault.
+fn live(fault: Fault) -> Result<(), Failed> {
+    let causes = fault.causes;
+    let name = format!("wd-live-{}-{}", fault.id.replace(['.', '/', '_'], "-"), std::process::id());
+    let mut lab = Lab::build(fault, &name)?;
+    look(&lab).assert_causes(&[]);
+    lab.break_it()?;
+    let found = look(&lab);
+    found.assert_causes(causes);
+    if causes.is_empty() {
+        return Ok(());
+    }
+    match fix(&lab, &found) {
+        Some(transaction) => {
+            look(&lab).assert_causes(&[]);
+            undo(&transaction);
+        }
+        // Only a person can do it: here that is the lab itself.
+        None => {
+            lab.mend()?;
+            look(&lab).assert_causes(&[]);
+            lab.break_it()?;
+        }
+    }
+    look(&lab).assert_causes(causes);
+    Ok(())
+}
+
+fn look(lab: &Lab) -> Diagnosis {
+    let mut words = vec!["diagnose".to_owned(), "--duration".into(), WINDOW.into()];
+    words.extend(lab.words());
+    diagnose(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Applies the fixes of all findings and returns the transaction's number; none if the first fix of any of them is
+/// manual.
+fn fix(lab: &Lab, found: &Diagnosis) -> Option<String> {
+    let findings = found.report["findings"].as_array().expect("findings is a list");
+    assert!(
+        findings.iter().all(|finding| finding["fixes"].as_array().is_some_and(|fixes| !fixes.is_empty())),
+        "a finding without any fix\n{}",
+        found.said
+    );
+    if findings.iter().any(|finding| finding["fixes"][0]["applicability"] == "manual") {
+        return None;
+    }
+    let mut command = whydrop();
+    command.args(["fix", "--apply", "--yes=disruptive", "--duration", WINDOW]).args(lab.words());
+    let output = command.output().expect("whydrop starts");
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(0), "the fix did not end the loss\n{said}");
+    // "undo: whydrop undo ID" closes the outcome.
+    let id = said.split("whydrop undo ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    Some(id.unwrap_or_else(|| panic!("the way back is not told\n{said}")).to_owned())
+}
+
+fn undo(transaction: &str) {
+    let output = whydrop().args(["undo", transaction]).output().expect("whydrop starts");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+}
+
+fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
