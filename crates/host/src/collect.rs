@@ -103,6 +103,9 @@ fn here(context: &Context) -> Reading<Snapshot> {
     let classes = over(&mut netlink, |netlink| class::read(netlink, known(&qdiscs)?));
     let filters = over(&mut netlink, |netlink| filter::read(netlink, known(&qdiscs)?, known(&classes)?));
     let ethtool = known(&links).and_then(|links| ethtool::read(links.iter().map(|l| l.name.as_str())));
+    let sockstat = procnet::sockstat();
+    let totals = sockstat.as_ref().ok();
+    let sockets = Netlink::sock_diag().and_then(|mut diag| socket::read(&mut diag, totals, &context.owners));
     Reading::Present(Snapshot {
         monotonic_ns,
         addresses: reading(over(&mut netlink, address::read)),
@@ -115,12 +118,12 @@ fn here(context: &Context) -> Reading<Snapshot> {
         filters: reading(filters),
         mib: reading(procnet::mib()),
         mib6: reading(procnet::mib6()),
-        sockstat: reading(procnet::sockstat()),
         nftables: nftables::read(),
         iptables_legacy: iptables_legacy::read(false),
         ip6tables_legacy: iptables_legacy::read(true),
         conntrack: reading(conntrack::read()),
-        sockets: reading(Netlink::sock_diag().and_then(|mut diag| socket::read(&mut diag, &context.owners))),
+        sockets: reading(sockets),
+        sockstat: reading(sockstat),
         ethtool: reading(ethtool),
         sysctls,
     })

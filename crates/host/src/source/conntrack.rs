@@ -24,8 +24,8 @@ const STATS: [(u16, &str); 11] = [
     (11, "early_drop"),
     (12, "icmp_error"),
     (13, "search_restart"),
-    (14, "clash_resolve"),
-    (15, "chaintoolong"),
+    (14, "clashres"),
+    (15, "chainlength"),
     (5, "ignore"),
 ];
 
@@ -105,7 +105,7 @@ mod tests {
         let sums = parse_file(V5_10).unwrap();
         let get = |name| sums.get(name).copied();
         assert_eq!((get("insert_failed"), get("drop"), get("invalid")), (Some(4), Some(6), Some(2)));
-        assert_eq!((get("search_restart"), get("entries"), get("chaintoolong")), (Some(255), None, None));
+        assert_eq!((get("search_restart"), get("entries"), get("chainlength")), (Some(255), None, None));
         for text in ["", "drop\n", "drop entries\n1\n", "drop\nxyz\n"] {
             assert_eq!(parse_file(text), None, "{text:?}");
         }

@@ -12,7 +12,7 @@ const NAME: usize = 32;
 /// Statistics by device, for those of `names` whose driver has any; a device that vanished meanwhile is left out.
 /// Needs no privilege.
 pub fn read<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, Counters>> {
-    let ethtool = Ethtool::open().map_err(|e| Error::io("open", "a socket for ethtool", &e))?;
+    let mut ethtool = Ethtool::open().map_err(|e| Error::io("open", "a socket for ethtool", &e))?;
     let mut devices = BTreeMap::new();
     for name in names {
         match ethtool.statistics(name) {

@@ -21,68 +21,80 @@ const MAX_STATS: usize = 65536;
 
 /// A socket for ethtool requests about interfaces of the namespace in which it was opened.
 #[derive(Debug)]
-pub struct Ethtool(OwnedFd);
+pub struct Ethtool {
+    socket: OwnedFd,
+    /// Kept from device to device, since clearing it costs more than the calls.
+    names: Vec<u64>,
+    values: Vec<u64>,
+}
 
 impl Ethtool {
     /// Opens it for the calling thread's namespace.
     pub fn open() -> io::Result<Self> {
         let kind = SocketType::DGRAM;
-        Ok(Self(rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?))
+        let socket = rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+        Ok(Self { socket, names: Vec::new(), values: Vec::new() })
     }
 
     /// Names and values of the driver's statistics as raw bytes: 32 bytes for each name, 8 for each value. Fails with
     /// EOPNOTSUPP if the driver has none. Needs no privilege.
-    pub fn statistics(&self, interface: &str) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    pub fn statistics(&mut self, interface: &str) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let mut request = request(interface);
         // struct ethtool_sset_info: cmd, reserved, mask (64 bits), one u32 for each bit of the mask.
         let mut info = [pair(ETHTOOL_GSSET_INFO, 0), 1 << ETH_SS_STATS, 0];
         // SAFETY: the mask has one bit, for which the kernel writes one u32 behind it; there is room for two.
-        unsafe { self.ioctl(interface, &mut info) }?;
+        unsafe { ioctl(&self.socket, &mut request, &mut info) }?;
         let [_, mask, count] = info;
         let count = if mask == 0 { 0 } else { halves(count).0 as usize };
         if count == 0 || count > MAX_STATS {
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
         // struct ethtool_gstrings: cmd, string set, number, then the names from byte 12 on.
-        let mut names = vec![0u64; 2 + (count + SLACK) * NAME];
-        set(&mut names, 0, pair(ETHTOOL_GSTRINGS, ETH_SS_STATS));
-        set(&mut names, 1, pair(count as u32, 0));
+        let head = [pair(ETHTOOL_GSTRINGS, ETH_SS_STATS), pair(count as u32, 0)];
+        begin(&mut self.names, &head, (count + SLACK) * NAME);
         // SAFETY: the kernel writes 12 bytes and 32 for each statistic of the driver; there is room for SLACK more
         // of them than it just said.
-        unsafe { self.ioctl(interface, &mut names) }?;
-        let named = names.get(1).map_or(0, |word| halves(*word).0 as usize);
+        unsafe { ioctl(&self.socket, &mut request, &mut self.names) }?;
+        let named = self.names.get(1).map_or(0, |word| halves(*word).0 as usize);
         // struct ethtool_stats: cmd, number, then the values from byte 8 on.
-        let mut values = vec![0u64; 1 + count + SLACK];
-        set(&mut values, 0, pair(ETHTOOL_GSTATS, count as u32));
+        begin(&mut self.values, &[pair(ETHTOOL_GSTATS, count as u32)], count + SLACK);
         // SAFETY: the kernel writes 8 bytes and 8 for each statistic of the driver; there is room for SLACK more of
         // them than it just said.
-        unsafe { self.ioctl(interface, &mut values) }?;
-        let valued = values.first().map_or(0, |word| halves(*word).1 as usize);
+        unsafe { ioctl(&self.socket, &mut request, &mut self.values) }?;
+        let valued = self.values.first().map_or(0, |word| halves(*word).1 as usize);
         if named != count || valued != count {
             return Err(io::Error::other("the driver changed its list of statistics meanwhile"));
         }
-        Ok((bytes(&names, 12, count * NAME * 8), bytes(&values, 8, count * 8)))
-    }
-
-    /// # Safety
-    /// `data` begins with an ethtool command, and is as large as what the kernel writes for it.
-    unsafe fn ioctl(&self, interface: &str, data: &mut [u64]) -> io::Result<()> {
-        // SAFETY: all-zero bytes are a valid ifreq.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        let room = request.ifr_name.len() - 1;
-        for (to, from) in request.ifr_name.iter_mut().take(room).zip(interface.bytes()) {
-            *to = from as c_char;
-        }
-        request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
-        // SAFETY: the request is a live ifreq with a terminated name, whose data pointer is that of a live buffer
-        // that is large enough, by the contract of this function.
-        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL, &mut request) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        Ok((bytes(&self.names, 12, count * NAME * 8), bytes(&self.values, 8, count * 8)))
     }
 }
 
-fn set(words: &mut [u64], index: usize, value: u64) {
-    if let Some(word) = words.get_mut(index) {
-        *word = value;
+/// A request about an interface; the kernel reads at most 15 bytes of a name.
+fn request(interface: &str) -> libc::ifreq {
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name.iter_mut().take(room).zip(interface.bytes()) {
+        *to = from as c_char;
+    }
+    request
+}
+
+/// # Safety
+/// `data` begins with an ethtool command, and is as large as what the kernel writes for it.
+unsafe fn ioctl(socket: &OwnedFd, request: &mut libc::ifreq, data: &mut [u64]) -> io::Result<()> {
+    request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
+    // SAFETY: the request is a live ifreq with a terminated name, whose data pointer is that of a live buffer that
+    // is large enough, by the contract of this function.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, std::ptr::from_mut(request)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Puts `head` at the start of a buffer that has room for `more` words behind it.
+fn begin(buffer: &mut Vec<u64>, head: &[u64], more: usize) {
+    buffer.resize(buffer.len().max(head.len() + more), 0);
+    for (word, value) in buffer.iter_mut().zip(head) {
+        *word = *value;
     }
 }
 
@@ -108,7 +120,7 @@ mod tests {
 
     #[test]
     fn loopback_has_no_statistics_and_nobody_is_no_device() {
-        let ethtool = Ethtool::open().unwrap();
+        let mut ethtool = Ethtool::open().unwrap();
         assert_eq!(ethtool.statistics("lo").unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
         assert_eq!(ethtool.statistics("wd-nobody").unwrap_err().raw_os_error(), Some(libc::ENODEV));
         assert_eq!(halves(pair(1, 2)), (1, 2));
