@@ -34,5 +34,16 @@ pub fn generate(check: bool) -> anyhow::Result<()> {
 fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let mut schema = Vec::new();
     whydrop_report::json::pretty(&whydrop_report::json::schema(), &mut schema)?;
-    Ok(vec![("docs/report.schema.json".into(), String::from_utf8(schema)?)])
+    let mut files = vec![("docs/report.schema.json".into(), String::from_utf8(schema)?)];
+    let mut causes: Vec<_> = whydrop_checks::causes().collect();
+    causes.sort_by_key(|c| c.id);
+    let mut list =
+        "# The causes that whydrop can name\n\nWritten by `cargo xtask gen` from the rules.\n\n".to_owned();
+    for cause in causes {
+        list += &format!("- [`{}`]({}.md): {}. {}\n", cause.id, cause.id, cause.title.en, cause.title.zh);
+        let path = Path::new("docs/causes").join(format!("{}.md", cause.id));
+        files.push((path, whydrop_report::markdown::cause_page(cause)));
+    }
+    files.push(("docs/causes/README.md".into(), list));
+    Ok(files)
 }

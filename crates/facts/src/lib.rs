@@ -14,9 +14,9 @@ mod state;
 
 pub use counter::{Counter, Effect, Scope, counter, counters, counters_named};
 pub use reason::{Class, Direction, Reason, reason, reasons};
-pub use sentence::{Sentence, sentence, sentences};
+pub use sentence::{Sentence, all_sentences, sentence, sentences};
 pub use stage::{Layer, Path, Stage, stage, stages};
-pub use state::{State, state, states};
+pub use state::{State, state, states, states_of_sysctl};
 
 /// Something that misleads people who read the kernel's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,11 @@ pub fn sentences(line: &str) -> Vec<&'static Sentence> {
     tables::SENTENCES.iter().filter(|s| shape(s.text) == line).collect()
 }
 
+/// All sentences, by section.
+pub const fn all_sentences() -> &'static [Sentence] {
+    tables::SENTENCES
+}
+
 /// Counters behind a line as `netstat -s` prints it: a sentence, or `TCPTimeouts: 7`. Several where the same sentence
 /// stands in several sections; empty if the line is unknown.
 pub fn sentence(line: &str) -> Vec<&'static Counter> {

@@ -21,7 +21,7 @@ pub struct State {
     pub rollback: &'static str,
     /// What that risks.
     pub risk: &'static str,
-    /// Settings that belong to it.
+    /// Settings that belong to it, by the last part of their names: `rp_filter`.
     pub sysctls: &'static [&'static str],
 }
 
@@ -33,4 +33,10 @@ pub fn state(id: &str) -> Option<&'static State> {
 /// All states, by id.
 pub const fn states() -> &'static [State] {
     tables::STATES
+}
+
+/// States that a setting belongs to, by its name as `sysctl` or a path gives it: `net.ipv4.conf.eth0.rp_filter`.
+pub fn states_of_sysctl(name: &str) -> Vec<&'static State> {
+    let last = name.rsplit(['.', '/']).next().unwrap_or(name);
+    tables::STATES.iter().filter(|s| s.sysctls.contains(&last)).collect()
 }

@@ -105,3 +105,12 @@ fn names_are_found_in_any_table() {
     assert_eq!(first("rx_queue_3_xdp_drops"), Some("ethtool_driver.veth.rx_queue_N_xdp_drops"));
     assert_eq!(first("nonsense"), None);
 }
+
+#[test]
+fn settings_lead_to_the_states_that_they_belong_to() {
+    assert!(facts::states().iter().flat_map(|s| s.sysctls).all(|name| !name.contains(['.', '*', '{', ' '])));
+    let ids = |name: &str| facts::states_of_sysctl(name).iter().map(|s| s.id).collect::<Vec<_>>();
+    assert_eq!(ids("net.core.somaxconn"), ["tcp.somaxconn"]);
+    assert!(ids("/proc/sys/net/ipv4/conf/all/rp_filter").contains(&"ip.rp_filter"));
+    assert!(ids("net.ipv4").is_empty());
+}

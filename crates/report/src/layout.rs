@@ -87,23 +87,28 @@ impl Page {
 
     /// A word that is set off, and its text in a column.
     pub fn marked(&mut self, ink: Ink, word: &str, column: usize, text: &str) {
-        self.block(ink, word, column, text);
+        self.block(ink, word, column, column, text);
+    }
+
+    /// A word that is set off, its text right behind it, further lines indented by two.
+    pub fn lead(&mut self, word: &str, text: &str) {
+        self.block(Ink::Bold, word, width(word) + 1, 2, text);
     }
 
     /// A wrapped paragraph at an indent.
     pub fn paragraph(&mut self, indent: usize, text: &str) {
-        self.block(Ink::Plain, "", indent, text);
+        self.block(Ink::Plain, "", indent, indent, text);
     }
 
     /// A label, and its text in a column.
     pub fn entry(&mut self, label: &str, column: usize, text: &str) {
-        self.block(Ink::Plain, label, column, text);
+        self.block(Ink::Plain, label, column, column, text);
     }
 
     /// A label, and a command in a column: never wrapped, never cut.
     pub fn command(&mut self, label: &str, column: usize, line: &str) {
         let line = sanitize(line, usize::MAX);
-        let text = match (self.style.plain, label.trim()) {
+        let text = match (self.style.plain, bare(label)) {
             (true, "") => line,
             (true, label) => format!("{label}{}{line}", self.style.colon()),
             (false, _) => format!("{}{line}", pad(label, column)),
@@ -117,12 +122,12 @@ impl Page {
         self.push(&text);
     }
 
-    fn block(&mut self, ink: Ink, label: &str, column: usize, text: &str) {
+    fn block(&mut self, ink: Ink, label: &str, column: usize, indent: usize, text: &str) {
         let text = sanitize(text, PARAGRAPH);
-        let (head, indent) = match (self.style.plain, label.trim()) {
+        let (head, indent) = match (self.style.plain, bare(label)) {
             (true, "") => (String::new(), 0),
             (true, label) => (format!("{label}{}", self.style.colon()), 0),
-            (false, _) => (pad(label, column), column),
+            (false, _) => (pad(label, column), indent),
         };
         let lines = wrap(&text, width(&head), indent, self.style.width);
         for (i, line) in lines.iter().enumerate() {
@@ -148,6 +153,11 @@ impl Page {
         self.out.push_str(line.trim_end());
         self.out.push('\n');
     }
+}
+
+/// A label without its own spaces and colon.
+fn bare(label: &str) -> &str {
+    label.trim().trim_end_matches([':', '：'])
 }
 
 /// A piece that stays on one line, and the spaces before it.

@@ -3,8 +3,12 @@
 //! Pure: everything writes into a [`std::io::Write`], nothing looks at the machine, the clock or the environment.
 #![forbid(unsafe_code)]
 
+pub mod error;
+pub mod explain;
 pub mod json;
 mod layout;
+pub mod markdown;
 mod number;
+pub mod self_check;
 pub mod text;
 pub mod words;

@@ -18,7 +18,7 @@ pub fn document(report: &Report, lang: Lang, version: &str) -> Document {
         verdict: report.verdict,
         findings: report.findings.iter().enumerate().map(|(i, f)| finding(report, f, i, lang)).collect(),
         notes: report.notes.iter().map(|n| note(n, lang)).collect(),
-        probes: report.probes.iter().map(probe).collect(),
+        probes: report.probes.iter().map(|p| probe(p, lang)).collect(),
         ledger: Ledger {
             lost: report.ledger.lost,
             explained: report.ledger.explained,
@@ -105,7 +105,7 @@ fn note(n: &whydrop_model::Note, lang: Lang) -> Note {
 }
 
 /// One PROBE object of the contract; `whydrop probe --json` prints it alone.
-pub fn probe(p: &ProbeResult) -> Probe {
+pub fn probe(p: &ProbeResult, lang: Lang) -> Probe {
     Probe {
         url: p.url.clone(),
         from: p.from.clone(),
@@ -128,5 +128,14 @@ pub fn probe(p: &ProbeResult) -> Probe {
         icmp_errors: p.icmp_errors.clone(),
         http: p.http.clone(),
         pmtu: p.pmtu.clone(),
+        never_left: p.extra.never_left,
+        dropped_on_return: p.extra.dropped_on_return,
+        undecided: p.extra.undecided,
+        jitter_ms: p.extra.jitter_ms,
+        host_delay_ms: p.extra.host_delay_ms,
+        bursts: p.extra.bursts,
+        flows: p.extra.flows.clone(),
+        hops: p.extra.hops.clone(),
+        notes: p.extra.notes.iter().map(|n| n.get(lang).to_owned()).collect(),
     }
 }

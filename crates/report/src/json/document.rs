@@ -228,6 +228,24 @@ pub struct Probe {
     pub http: Option<Http>,
     /// Path MTU.
     pub pmtu: Option<Pmtu>,
+    /// Of the lost: no device of the namespace ever saw the packet leave; null if nobody watched.
+    pub never_left: Option<u64>,
+    /// Of the lost: the answer reached the namespace and died in it; null if nobody watched.
+    pub dropped_on_return: Option<u64>,
+    /// Still open when the run was ended early; in no other count.
+    pub undecided: u64,
+    /// RFC 3550 jitter of the answers in time, in milliseconds.
+    pub jitter_ms: Option<f64>,
+    /// Longest wait of an answer on this machine, in milliseconds; not part of any round-trip time.
+    pub host_delay_ms: Option<f64>,
+    /// How losses cluster.
+    pub bursts: Option<Bursts>,
+    /// Loss for each source port, if several were used.
+    pub flows: Vec<Flow>,
+    /// Hops of a path.
+    pub hops: Vec<Hop>,
+    /// What the pattern means, in words.
+    pub notes: Vec<String>,
 }
 
-pub use whydrop_model::probe::{Fate, Http, Pmtu};
+pub use whydrop_model::probe::{Bursts, Fate, Flow, Hop, Http, Pmtu};

@@ -9,7 +9,8 @@ mod escape;
 
 pub use convert::{document, probe};
 pub use document::{
-    Command, Document, Evidence, Fate, Finding, Fix, Host, Http, Ledger, Note, Pmtu, Probe, Target, Tool,
+    Bursts, Command, Document, Evidence, Fate, Finding, Fix, Flow, Hop, Host, Http, Ledger, Note, Pmtu,
+    Probe, Target, Tool,
 };
 
 use serde::Serialize;

@@ -115,7 +115,7 @@ fn join(phrases: &[Phrase], separator: &str, lang: Lang) -> String {
 }
 
 /// Claims of one side as one line. A finding that only one kind of witness supports says so.
-fn claims(finding: &Finding, supports: bool, lang: Lang) -> Option<String> {
+pub(crate) fn claims(finding: &Finding, supports: bool, lang: Lang) -> Option<String> {
     let side: Vec<&Evidence> = finding.evidence.iter().filter(|e| e.supports == supports).collect();
     let separator = if lang == Lang::Zh { "；" } else { "; " };
     let text = side.iter().map(|e| e.claim.get(lang)).collect::<Vec<_>>().join(separator);

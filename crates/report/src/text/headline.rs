@@ -18,7 +18,7 @@ pub(super) fn write(report: &Report, lang: Lang, page: &mut Page) {
 }
 
 /// The verdict word and its sentence.
-pub(super) fn headline(report: &Report, lang: Lang) -> (&'static str, String) {
+pub(crate) fn headline(report: &Report, lang: Lang) -> (&'static str, String) {
     let word = words::verdict(report.verdict).get(lang);
     let candidates = match report.verdict {
         Verdict::Loss => loss(report),
@@ -160,7 +160,7 @@ fn unanswered(p: &ProbeResult) -> Phrase {
         return fill(text, p.not_sent, p.transmitted + p.not_sent);
     }
     let text = match p.late {
-        0 => text!("{n} of {of} {thing} to {to} get no answer", "发往 {to} 的{thing}{of} 个中丢失 {n} 个"),
+        0 => text!("{n} of {of} {thing} to {to} unanswered", "发往 {to} 的{thing}{of} 个中 {n} 个无应答"),
         _ => {
             text!("{n} of {of} {thing} to {to} lost or late", "发往 {to} 的{thing}{of} 个中丢失或迟到 {n} 个")
         }

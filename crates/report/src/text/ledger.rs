@@ -10,7 +10,7 @@ const LABEL: Text = text!("where", "去向");
 const BAR: u64 = 14;
 
 /// One row. Packets are none where they cannot be counted.
-pub(super) struct Row {
+pub(crate) struct Row {
     /// Number of the cause; empty for a place without one.
     pub number: String,
     pub target: String,
@@ -19,7 +19,7 @@ pub(super) struct Row {
 }
 
 /// Rows that sum up to `ledger.lost` together with `ledger.unexplained`.
-pub(super) fn rows(report: &Report, all: bool, lang: Lang) -> Vec<Row> {
+pub(crate) fn rows(report: &Report, all: bool, lang: Lang) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for (i, finding) in report.findings.iter().enumerate() {
         let charged: Vec<u64> =

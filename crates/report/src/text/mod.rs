@@ -16,6 +16,12 @@ mod seen;
 pub use outcome::outcome;
 pub use plan::plan;
 
+pub(crate) use cause::claims;
+pub(crate) use headline::headline;
+pub(crate) use ledger::rows;
+pub(crate) use probes::lines as probe_lines;
+pub(crate) use seen::unseen;
+
 use crate::layout::{Page, Style, name};
 use std::io::{self, Write};
 use whydrop_model::{Lang, Report, Verdict};
@@ -47,7 +53,7 @@ impl Default for Options {
 }
 
 impl Options {
-    fn page(&self) -> Page {
+    pub(crate) fn page(&self) -> Page {
         // Below 40 columns nothing can be aligned; the terminal may break lines itself there.
         Page::new(Style {
             width: self.width.max(40),
@@ -88,12 +94,12 @@ pub fn write(report: &Report, options: &Options, out: &mut dyn Write) -> io::Res
 }
 
 /// The short name of a target for sentences; its id where it is not in the report.
-fn target_name(report: &Report, id: &str) -> String {
+pub(crate) fn target_name(report: &Report, id: &str) -> String {
     name(report.target(id).map_or(id, |t| t.name.as_str()))
 }
 
 /// The words of an argv as they have to be typed from the caller's shell to run in the target's namespace.
-fn command_line(report: &Report, target: &str, argv: &[String]) -> String {
+pub(crate) fn command_line(report: &Report, target: &str, argv: &[String]) -> String {
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
     match report.target(target) {
         Some(target) => target.command_line(&words),

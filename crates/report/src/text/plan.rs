@@ -53,11 +53,10 @@ pub fn plan(report: &Report, chosen: &[usize], options: &Options, out: &mut dyn 
 
 /// The way back, last change first.
 fn undo(report: &Report, fix: &Fix, options: &Options, page: &mut crate::layout::Page) {
-    let label = text!("undo: ", "撤销：").get(options.lang);
-    let label = format!("      {label}");
-    let column = crate::layout::width(&label);
+    let label = text!("      undo  ", "      撤销  ").get(options.lang);
+    let column = crate::layout::width(label);
     for (i, step) in fix.steps.iter().rev().enumerate() {
-        let shown = if i == 0 { label.as_str() } else { "" };
+        let shown = if i == 0 { label } else { "" };
         match step.action.inverse() {
             Some(back) => page.command(shown, column, &command_line(report, &step.target, &back.argv())),
             None => page.entry(shown, column, text!("not known", "未知").get(options.lang)),

@@ -26,7 +26,7 @@ pub(super) fn write(report: &Report, lang: Lang, page: &mut Page) {
 }
 
 /// One probe: what was sent and answered, then the shares, then what else came back.
-pub(super) fn lines(report: &Report, p: &ProbeResult, lang: Lang) -> Vec<String> {
+pub(crate) fn lines(report: &Report, p: &ProbeResult, lang: Lang) -> Vec<String> {
     let from = super::target_name(report, &p.from);
     let mut parts = vec![
         text!("{n} sent", "发 {n}").fill(&[("n", &count(p.transmitted))]),
@@ -38,6 +38,7 @@ pub(super) fn lines(report: &Report, p: &ProbeResult, lang: Lang) -> Vec<String>
         (p.lost, text!("{n} lost", "丢失 {n}")),
         (p.duplicates, text!("{n} duplicates", "重复 {n}")),
         (p.not_sent, text!("{n} could not be sent", "未能发出 {n}")),
+        (p.extra.undecided, text!("{n} still open at the end", "结束时未定 {n}")),
     ];
     parts.extend(optional.iter().filter(|(n, _)| *n > 0).map(|(n, t)| t.fill(&[("n", &count(*n))])));
     let joined = |comma: &str| parts.iter().map(|p| p.get(lang)).collect::<Vec<_>>().join(comma);
@@ -48,6 +49,7 @@ pub(super) fn lines(report: &Report, p: &ProbeResult, lang: Lang) -> Vec<String>
     out.extend(shares(p, lang));
     out.extend(http(p, lang));
     out.extend(pmtu(p, lang));
+    out.extend(p.extra.notes.iter().map(|note| note.get(lang).to_owned()));
     let errors = p.send_errors.iter().chain(&p.icmp_errors);
     let errors: Vec<String> =
         errors.take(SHOWN).map(|(what, n)| format!("{} {}", name(what), count(*n))).collect();

@@ -80,7 +80,7 @@ fn more(n: usize, label: &str, column: usize, lang: Lang, page: &mut Page) {
 }
 
 /// Sources that could not be read, those with one reason together; or what was read.
-fn unseen(report: &Report, lang: Lang) -> Vec<String> {
+pub(crate) fn unseen(report: &Report, lang: Lang) -> Vec<String> {
     let hidden: Vec<&Coverage> = report.coverage.iter().filter(|c| is_blind(c)).collect();
     if hidden.is_empty() {
         return vec![all_read(report, lang)];
@@ -124,9 +124,14 @@ fn unseen(report: &Report, lang: Lang) -> Vec<String> {
 pub(super) fn is_blind(c: &Coverage) -> bool {
     match c.status {
         CoverageStatus::Denied | CoverageStatus::Failed => true,
-        CoverageStatus::Absent => c.source == DROP_EVENTS,
+        CoverageStatus::Absent => c.source == DROP_EVENTS || is_probe(c),
         CoverageStatus::Read => false,
     }
+}
+
+/// True for a probe that was wanted and not made: its URL stands as the source.
+fn is_probe(c: &Coverage) -> bool {
+    c.source.contains("://")
 }
 
 fn all_read(report: &Report, lang: Lang) -> String {

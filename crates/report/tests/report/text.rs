@@ -28,6 +28,15 @@ fn each(mut check: impl FnMut(&str, &Report, &Options, &str)) {
     }
 }
 
+#[test]
+fn the_source_case_reads_as_designed() {
+    let stored = [include_str!("source_case.en.txt"), include_str!("source_case.zh.txt")];
+    for (lang, stored) in LANGS.into_iter().zip(stored) {
+        let text = text(&cases::source_case(), &Options { lang, ..Options::default() });
+        assert!(text == stored, "new text, to be read and stored if it is better:\n{text}");
+    }
+}
+
 /// Columns in a terminal that draws characters of ambiguous width two wide.
 fn wide(line: &str) -> usize {
     unicode_width::UnicodeWidthStr::width_cjk(line)
