@@ -15,14 +15,23 @@ pub struct Error {
     pub reason: String,
     /// errno, if the kernel refused.
     pub errno: Option<i32>,
-    /// What to try, for people.
+    /// What is needed, for people.
     pub hint: Option<Phrase>,
+    /// Names that are close to one that is unknown, or that it may stand for.
+    pub close: Vec<String>,
 }
 
 impl Error {
     /// An error with a reason of our own.
     pub fn new(operation: &'static str, object: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { operation, object: object.into(), reason: reason.into(), errno: None, hint: None }
+        Self {
+            operation,
+            object: object.into(),
+            reason: reason.into(),
+            errno: None,
+            hint: None,
+            close: vec![],
+        }
     }
 
     /// An error that the kernel gave.
@@ -30,13 +39,20 @@ impl Error {
         // "Operation not permitted (os error 1)" -> "operation not permitted"
         let text = error.to_string();
         let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
-        Self { operation, object: object.into(), reason: words, errno: errno(error), hint: None }
+        Self { operation, object: object.into(), reason: words, errno: errno(error), hint: None, close: vec![] }
     }
 
     /// The same error with a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: Phrase) -> Self {
         self.hint = Some(hint);
+        self
+    }
+
+    /// The same error with the names that may have been meant.
+    #[must_use]
+    pub fn with_close(mut self, names: Vec<String>) -> Self {
+        self.close = names;
         self
     }
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::sys::netns::Netns;
 use std::path::{Path, PathBuf};
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Entry, Phrase, Role, Target, TargetKind, text};
+use whydrop_model::{Entry, Role, Target, TargetKind, text};
 
 /// Where `ip netns add` puts names.
 pub const NETNS_DIR: &str = "/run/netns";
@@ -222,8 +222,7 @@ fn bare(word: &str) -> Result<Resolved> {
 fn ambiguous(word: &str, mut names: Vec<String>) -> Error {
     names.sort();
     names.truncate(12);
-    let list = sanitize(&names.join(", "), 400);
-    unknown(word, "more than one match").with_hint(Phrase::same(list))
+    unknown(word, "more than one match").with_close(names)
 }
 
 fn no_such(word: &str, name: &str) -> Error {
@@ -244,8 +243,7 @@ fn no_such(word: &str, name: &str) -> Error {
             .phrase(),
         );
     }
-    let list = sanitize(&near.join(", "), 300);
-    error.with_hint(text!("close: {list}", "相近：{list}").fill(&[("list", &list)]))
+    error.with_close(near)
 }
 
 /// Names under /run/netns, sorted. Empty if there is none.

@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and nothing else. Help texts stand here in both languages.
 
-use crate::command::{demo, diagnose, lab, record};
+use crate::command::{demo, diagnose, explain, lab, record, self_check};
 use crate::settings::say;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use whydrop_model::text;
@@ -52,6 +52,12 @@ pub enum Command {
     /// Faults to learn from.
     #[command(about = say(text!("Faults to learn from, in namespaces of their own", "在独立命名空间中制造故障，供学习")))]
     Lab(lab::LabArgs),
+    /// Words.
+    #[command(about = say(text!("Explain a cause, a counter or a drop reason", "解释一个原因、计数器或丢包原因码")))]
+    Explain(explain::ExplainArgs),
+    /// What can be seen here.
+    #[command(about = say(text!("What whydrop can and cannot see on this machine, and why", "whydrop 在本机能看到什么、看不到什么，以及原因")))]
+    SelfCheck(self_check::SelfCheckArgs),
     /// Shell completions.
     #[command(about = say(text!("Print a completion script for a shell", "输出 shell 补全脚本")))]
     Completions {

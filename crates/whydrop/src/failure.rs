@@ -1,27 +1,20 @@
 //! How an error reaches a person: one error, its remedy, exit status 2.
 
-use std::io::Write;
 use std::process::ExitCode;
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Lang, Phrase, text};
+use whydrop_model::{Lang, Phrase};
+use whydrop_report::error::Problem;
 
 /// Status of a usage or internal error.
 const FAILED: u8 = 2;
 
-/// An error of the program itself, with a hint.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    message: String,
-    hint: Option<Phrase>,
-}
+/// Characters of a message; it may hold names that somebody else chose.
+const LONGEST: usize = 2000;
 
-impl Refusal {
-    /// An error that says what is wrong and what to try, in the language of this run.
-    pub fn new(message: Phrase, hint: Phrase) -> Self {
-        Self { message: message.get(crate::settings::lang()).to_owned(), hint: Some(hint) }
-    }
-}
+/// An error of the program itself, with what helps.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.what.en)]
+pub struct Refusal(pub Problem);
 
 /// Prints clap's error or help; help and version are no failures.
 pub fn usage(error: &clap::Error) -> ExitCode {
@@ -33,28 +26,26 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Prints an error with its hint. A broken pipe is no error.
+/// Prints an error with its hints. A broken pipe is no error.
 pub fn report(error: &anyhow::Error, lang: Lang) -> ExitCode {
     let broken = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
     if error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(broken)) {
         return ExitCode::SUCCESS;
     }
-    let mut message = error.to_string();
-    let mut next = error.chain().nth(1);
-    while let Some(cause) = next {
-        message = format!("{message}: {cause}");
-        next = cause.source();
-    }
-    let hint = error.chain().find_map(|cause| {
-        let host = cause.downcast_ref::<whydrop_host::Error>().and_then(|e| e.hint.as_ref());
-        host.or_else(|| cause.downcast_ref::<Refusal>().and_then(|r| r.hint.as_ref()))
-    });
-    let head = text!("error: ", "错误：").get(lang);
-    let mut out = format!("{head}{}\n", sanitize(&message, 2000));
-    if let Some(hint) = hint {
-        out.push_str(&format!("  {}{}\n", text!("try:  ", "可试：").get(lang), hint.get(lang)));
-    }
     // Nothing is left to be done if stderr is closed.
-    let _ = std::io::stderr().lock().write_all(out.as_bytes());
+    let _ = problem(error).write(lang, &mut std::io::stderr().lock());
     ExitCode::from(FAILED)
+}
+
+fn problem(error: &anyhow::Error) -> Problem {
+    if let Some(Refusal(problem)) = error.downcast_ref() {
+        return problem.clone();
+    }
+    let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let mut problem = Problem::new(Phrase::same(sanitize(&chain.join(": "), LONGEST)));
+    if let Some(host) = error.chain().find_map(|cause| cause.downcast_ref::<whydrop_host::Error>()) {
+        problem.needs.clone_from(&host.hint);
+        problem.close.clone_from(&host.close);
+    }
+    problem
 }

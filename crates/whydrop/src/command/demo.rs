@@ -61,12 +61,16 @@ pub fn run(args: DemoArgs) -> Result<u8> {
     drop(standing);
     match told {
         Err(error) if error.is::<Interrupted>() => {
-            print(&text!("\nInterrupted; the namespaces are removed.", "\n已中断；命名空间均已删除。").phrase())?;
+            print(
+                &text!("\nInterrupted; the namespaces are removed.", "\n已中断；命名空间均已删除。").phrase(),
+            )?;
             Ok(INTERRUPTED)
         }
         Err(error) => Err(error),
         Ok(verdict) => {
-            print(&text!("\nThe namespaces of the demo are removed.", "\n演示用的命名空间均已删除。").phrase())?;
+            print(
+                &text!("\nThe namespaces of the demo are removed.", "\n演示用的命名空间均已删除。").phrase(),
+            )?;
             Ok(verdict.exit_status())
         }
     }
@@ -86,7 +90,9 @@ impl Measurement {
         let time = self.page.http.as_ref().filter(|http| http.error.is_none()).and_then(|http| http.total_ms);
         let page = match time {
             Some(ms) => text!("page in {ms} ms", "页面耗时 {ms} 毫秒").fill(&[("ms", &format!("{ms:.1}"))]),
-            None => text!("no page within {s} s", "{s} 秒内未能取得页面").fill(&[("s", &PAGE_PATIENCE.as_secs())]),
+            None => {
+                text!("no page within {s} s", "{s} 秒内未能取得页面").fill(&[("s", &PAGE_PATIENCE.as_secs())])
+            }
         };
         Phrase { en: format!("{}; {}", syn.en, page.en), zh: format!("{}；{}", syn.zh, page.zh) }
     }
@@ -167,7 +173,8 @@ impl Demo<'_> {
     fn probe(&self, lab: &Lab, spec: &ProbeSpec, lines: bool) -> Result<ProbeResult> {
         let from = targets::resolve(&lab.vantage())?;
         let result = probing::run(&from.netns, &from.target.id, spec, self.cancel, &|progress| {
-            if let (true, Event::Reply(reply), Some(port)) = (lines && spec.scheme == Scheme::Tcp, &progress.event, spec.port)
+            if let (true, Event::Reply(reply), Some(port)) =
+                (lines && spec.scheme == Scheme::Tcp, &progress.event, spec.port)
             {
                 // A closed stdout is noticed by the next line that may fail.
                 print(&Phrase::same(syn_lines::reply(reply, port))).ok();
@@ -231,7 +238,8 @@ fn repair(lab: &Lab, report: &Report, finding: &Finding, fix: &Fix) -> Result<()
     for step in &fix.steps {
         let argv = step.action.argv();
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-        let line = report.target(&step.target).map_or_else(|| join(&argv), |target| target.command_line(&argv));
+        let line =
+            report.target(&step.target).map_or_else(|| join(&argv), |target| target.command_line(&argv));
         print(&Phrase::same(format!("  {line}")))?;
         lab.apply(&step.target, &step.action)?;
     }

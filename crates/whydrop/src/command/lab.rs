@@ -104,7 +104,8 @@ fn list() -> Result<u8> {
     for fault in &faults {
         writeln!(out, "{:width$}  {}", fault.id, fault.title.get(lang()))?;
         if let Some((_, why)) = missing.iter().find(|(need, _)| fault.needs.contains(need)) {
-            let note = text!("not on this machine: {why}", "本机无法制造：{why}").fill(&[("why", &sanitize(why, 200))]);
+            let note = text!("not on this machine: {why}", "本机无法制造：{why}")
+                .fill(&[("why", &sanitize(why, 200))]);
             writeln!(out, "{:width$}  {}", "", note.get(lang()))?;
         }
     }
@@ -121,7 +122,12 @@ fn list() -> Result<u8> {
 fn run_once(args: RunArgs) -> Result<u8> {
     let mut standing = Standing::build(find(&args.fault.fault)?, &args.fault.name)?;
     standing.lab().break_it()?;
-    diagnose::run(DiagnoseArgs { observe: observe(&mut standing, args.duration), output: args.output, record: None, replay: None })
+    diagnose::run(DiagnoseArgs {
+        observe: observe(&mut standing, args.duration),
+        output: args.output,
+        record: None,
+        replay: None,
+    })
 }
 
 /// What to look at, from where, with which probes.
@@ -208,7 +214,8 @@ fn down(name: Option<&str>) -> Result<u8> {
     for state in states {
         state.take_down()?;
         let (name, fault) = (sanitize(&state.name, 40), sanitize(&state.fault, 80));
-        let done = text!("removed {name} ({fault})", "已清理 {name}（{fault}）").fill(&[("name", &name), ("fault", &fault)]);
+        let done = text!("removed {name} ({fault})", "已清理 {name}（{fault}）")
+            .fill(&[("name", &name), ("fault", &fault)]);
         writeln!(out, "{}", done.get(lang()))?;
     }
     Ok(0)

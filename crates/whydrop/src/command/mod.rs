@@ -2,9 +2,11 @@
 
 pub mod demo;
 pub mod diagnose;
+pub mod explain;
 pub mod lab;
 pub mod observing;
 pub mod record;
+pub mod self_check;
 pub mod standing;
 pub mod syn_lines;
 
@@ -19,6 +21,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Record(args) => record::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => lab::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::SelfCheck(args) => self_check::run(args),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "whydrop", &mut script);

@@ -9,8 +9,9 @@ use std::time::Duration;
 use whydrop_host::observe::{self, Plan};
 use whydrop_host::targets;
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Observation, Phrase, text};
+use whydrop_model::{Observation, text};
 use whydrop_probe::{ProbeSpec, Scheme};
+use whydrop_report::error::Problem;
 
 /// SYNs of a probe that the user named, unless the window is too short for them.
 const NAMED_COUNT: u32 = 50;
@@ -101,11 +102,9 @@ impl ObserveArgs {
 fn named_probe(url: &str) -> Result<ProbeSpec> {
     let mut spec = ProbeSpec::parse(url).map_err(|error| {
         let shown = sanitize(url, 120);
-        Refusal::new(
-            text!("cannot use the probe \"{url}\": {error}", "无法使用探测 \"{url}\"：{error}")
-                .fill(&[("url", &shown), ("error", &error)]),
-            Phrase::same("--probe tcp://10.0.0.2:80   --probe http://10.0.0.2/"),
-        )
+        let what = text!("cannot use the probe \"{url}\"", "无法使用探测 \"{url}\"").fill(&[("url", &shown)]);
+        let tries = Some("whydrop diagnose --probe tcp://10.0.0.2:80 --probe http://10.0.0.2/".to_owned());
+        Refusal(Problem { what, reason: Some(error.to_string()), tries, ..Problem::default() })
     })?;
     spec.count = Some(if spec.scheme == Scheme::Http { HTTP_COUNT } else { NAMED_COUNT });
     Ok(spec)

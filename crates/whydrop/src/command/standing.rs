@@ -44,11 +44,12 @@ pub fn need_root() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let message = text!(
-        "cannot build network namespaces: root is needed",
-        "无法创建网络命名空间：需要 root 权限"
+    let message =
+        text!("cannot build network namespaces: root is needed", "无法创建网络命名空间：需要 root 权限");
+    let hint = text!(
+        "sudo whydrop ... (nothing outside the new namespaces is touched)",
+        "sudo whydrop …（不会改动新命名空间以外的任何东西）"
     );
-    let hint = text!("sudo whydrop ... (nothing outside the new namespaces is touched)", "sudo whydrop …（不会改动新命名空间以外的任何东西）");
     Err(Refusal::new(message.phrase(), hint.phrase()).into())
 }
 
@@ -88,7 +89,9 @@ pub fn sweep(name: &str) -> Result<u8> {
     rustix::process::setsid().ok();
     let claimed = State::find(name)?;
     std::io::stdin().lock().read_to_end(&mut vec![]).context("cannot wait for the lab's end")?;
-    if let Some(state) = claimed.filter(|state| State::find(name).is_ok_and(|now| now.as_ref() == Some(state))) {
+    if let Some(state) =
+        claimed.filter(|state| State::find(name).is_ok_and(|now| now.as_ref() == Some(state)))
+    {
         state.take_down()?;
     }
     Ok(0)
