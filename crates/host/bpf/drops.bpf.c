@@ -24,6 +24,9 @@ volatile const __u8 with_stack = 0;
 #define LOWEST_NAMESPACE 0xEFFFFFF0u
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
+#define IPPROTO_TCP 6
+// FIN, SYN, RST, ACK.
+#define COUNTED_FLAGS 0x17
 #define IFF_LOOPBACK 8
 // Socket states in which the rest of struct sock is not there: tcp_states.h.
 #define TCP_TIME_WAIT 6
@@ -154,9 +157,43 @@ static __always_inline void read_owner(struct sample *sample, struct sock *sk, c
 		sample->cgroup_id = BPF_CORE_READ(cgroup, kn, id);
 }
 
+// Only the linear part of a packet may be read: what lies behind it is other memory of the kernel.
+static __always_inline __s64 readable(struct sk_buff *skb, const unsigned char *network, const int direct)
+{
+	return GET(skb, data) + (GET(skb, len) - GET(skb, data_len)) - network;
+}
+
+static __always_inline void read_protocol(struct shape *shape, __u16 ethertype, const unsigned char *network,
+					  __s64 available)
+{
+	unsigned char head[10] = {};
+	__s64 transport;
+	if (available < 40 && !(ethertype == ETH_P_IP && available >= 20))
+		return;
+	if (bpf_probe_read_kernel(head, sizeof(head), network) < 0)
+		return;
+	if (ethertype == ETH_P_IP) {
+		shape->protocol = head[9];
+		transport = (head[0] & 0xf) * 4;
+		// A later fragment has no transport header.
+		if ((head[6] & 0x1f) | head[7])
+			transport = available;
+	} else if (ethertype == ETH_P_IPV6) {
+		shape->protocol = head[6];
+		transport = 40;
+	} else {
+		return;
+	}
+	shape->has_protocol = 1;
+	__u8 flags = 0;
+	if (shape->protocol == IPPROTO_TCP && transport + 13 < available &&
+	    !bpf_probe_read_kernel(&flags, 1, network + transport + 13))
+		shape->tcp_flags = flags & COUNTED_FLAGS;
+}
+
 static __always_inline void take_sample(void *ctx, struct sk_buff *skb, struct sock *sk, struct net_device *dev,
-					const struct shape *shape, __u16 ethertype, const void *network,
-					const int direct)
+					const struct shape *shape, __u16 ethertype, const unsigned char *network,
+					__s64 available, const int direct)
 {
 	struct sample *sample = bpf_ringbuf_reserve(&samples, sizeof(*sample), 0);
 	if (!sample) {
@@ -175,8 +212,6 @@ static __always_inline void take_sample(void *ctx, struct sk_buff *skb, struct s
 	if (sk)
 		read_owner(sample, sk, direct);
 
-	// Only the linear part is copied: what lies behind it is other memory of the kernel.
-	__s64 available = (__s64)(GET(skb, data) + (GET(skb, len) - GET(skb, data_len)) - (unsigned char *)network);
 	__u64 captured = 0;
 	if (available > 0)
 		captured = available > PACKET_BYTES ? PACKET_BYTES : available;
@@ -238,12 +273,8 @@ static __always_inline int on_drop(void *ctx, struct sk_buff *skb, __u64 locatio
 	__u16 offset = GET(skb, network_header);
 	const unsigned char *network =
 		offset && offset != 0xffff ? GET(skb, head) + offset : GET(skb, data);
-	__u8 protocol = 0;
-	if (ethertype == ETH_P_IP)
-		shape.has_protocol = !bpf_probe_read_kernel(&protocol, 1, network + 9);
-	else if (ethertype == ETH_P_IPV6)
-		shape.has_protocol = !bpf_probe_read_kernel(&protocol, 1, network + 6);
-	shape.protocol = protocol;
+	__s64 available = readable(skb, network, direct);
+	read_protocol(&shape, ethertype, network, available);
 
 	__u64 *count = bpf_map_lookup_elem(&counts, &shape);
 	if (!count) {
@@ -257,7 +288,7 @@ static __always_inline int on_drop(void *ctx, struct sk_buff *skb, __u64 locatio
 		lose(LOSS_SHAPE);
 
 	if ((count && *count <= ALWAYS_SAMPLED) || may_sample())
-		take_sample(ctx, skb, sk, dev, &shape, ethertype, network, direct);
+		take_sample(ctx, skb, sk, dev, &shape, ethertype, network, available, direct);
 	return 0;
 }
 

@@ -24,7 +24,7 @@ struct shape {
 	__u8 protocol;
 	__u8 has_protocol;
 	__u8 direction;
-	__u8 zero;
+	__u8 tcp_flags; // FIN, SYN, RST and ACK; the others would only multiply shapes
 };
 
 // One sampled packet.

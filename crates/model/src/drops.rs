@@ -17,7 +17,7 @@ pub struct DropLog {
     pub tracer_lost: u64,
     /// Seconds traced.
     pub seconds: f64,
-    /// Steps of the ladder above this one, each with the reason why it could not be taken.
+    /// What could not be done, each with the reason: steps of the ladder above this one, names not to be read.
     #[serde(default)]
     pub refused: Vec<String>,
 }
@@ -48,6 +48,9 @@ pub struct DropCount {
     /// Which way it went, if known.
     #[serde(default)]
     pub direction: Option<Direction>,
+    /// FIN (1), SYN (2), RST (4) and ACK (16) as in the header, if TCP.
+    #[serde(default)]
+    pub tcp_flags: Option<u8>,
     /// How many.
     pub drops: u64,
 }

@@ -51,6 +51,7 @@ pub fn of_count(count: &DropCount) -> Place {
         reason: &count.reason,
         function: &count.function,
         protocol: count.protocol,
+        tcp_flags: count.tcp_flags,
         ..Drop::default()
     })
 }

@@ -107,7 +107,7 @@ impl BpfSource {
 
     /// Shapes become rows; shapes that differ only in the offset inside a function become one.
     fn rows(&mut self) -> Result<Vec<DropCount>> {
-        type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>);
+        type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>, Option<u8>);
         let mut rows: BTreeMap<Row, DropCount> = BTreeMap::new();
         for entry in self.counts.iter() {
             let (bytes, per_cpu) = entry.map_err(|e| Error::new("read", "the drop counts", e.to_string()))?;
@@ -116,7 +116,15 @@ impl BpfSource {
             let reason = self.names.reason(shape.reason);
             let (function, _) = self.names.function(shape.location);
             let way = shape.direction.map(|d| d as u8);
-            let key = (reason.clone(), function.clone(), shape.netns, shape.link, shape.protocol, way);
+            let key = (
+                reason.clone(),
+                function.clone(),
+                shape.netns,
+                shape.link,
+                shape.protocol,
+                way,
+                shape.tcp_flags,
+            );
             let row = rows.entry(key).or_insert_with(|| DropCount {
                 reason,
                 function,
@@ -125,6 +133,7 @@ impl BpfSource {
                 interface: shape.link.and_then(|link| self.interfaces.get(&(shape.netns, link)).cloned()),
                 protocol: shape.protocol,
                 direction: shape.direction,
+                tcp_flags: shape.tcp_flags,
                 drops: 0,
             });
             row.drops += drops;
@@ -164,7 +173,11 @@ impl Source for BpfSource {
                 ..DropCount::default()
             });
         }
-        Ok(Totals { counts, lost: self.skipped().into_iter().sum::<u64>() + self.lost(LOSS_RING)? })
+        Ok(Totals {
+            counts,
+            nameless: self.names.failed(),
+            lost: self.skipped().into_iter().sum::<u64>() + self.lost(LOSS_RING)?,
+        })
     }
 }
 

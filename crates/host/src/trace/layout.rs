@@ -6,6 +6,8 @@ use whydrop_model::Direction;
 pub const SHAPE_BYTES: usize = 24;
 /// Bytes kept of a packet.
 pub const PACKET_BYTES: usize = 128;
+/// IPPROTO_TCP.
+const TCP: u8 = 6;
 /// Frames kept of a stack.
 const STACK_FRAMES: usize = 20;
 /// Bytes of `struct sample`.
@@ -26,6 +28,8 @@ pub struct Shape {
     pub protocol: Option<u8>,
     /// Which way.
     pub direction: Option<Direction>,
+    /// FIN, SYN, RST and ACK, if TCP.
+    pub tcp_flags: Option<u8>,
 }
 
 /// `struct sample`: one dropped packet.
@@ -59,12 +63,13 @@ impl Shape {
         let reason = reader.u32();
         let netns = Some(u64::from(reader.u32())).filter(|&n| n != 0);
         let link = Some(reader.u32()).filter(|&n| n != 0);
-        let [protocol, has_protocol, direction, _] = reader.take();
+        let [protocol, has_protocol, direction, tcp_flags] = reader.take();
         Self {
             location,
             reason,
             netns,
             link,
+            tcp_flags: (has_protocol != 0 && protocol == TCP).then_some(tcp_flags),
             protocol: (has_protocol != 0).then_some(protocol),
             direction: match direction {
                 1 => Some(Direction::Receive),

@@ -103,6 +103,8 @@ impl std::fmt::Display for LadderReport {
 struct Totals {
     counts: Vec<DropCount>,
     lost: u64,
+    /// Names that could not be read, each with the reason.
+    nameless: Vec<String>,
 }
 
 /// One step of the ladder at work.
@@ -159,7 +161,7 @@ impl Tracer {
             sampled: vec![],
             tracer_lost: totals.lost,
             seconds,
-            refused: self.refused.words(),
+            refused: [self.refused.words(), totals.nameless].concat(),
         })
     }
 

@@ -17,29 +17,50 @@ pub struct Names {
     owners: Option<Owners>,
 }
 
+/// Empty where it could not be read; `failed` says why.
 #[derive(Default)]
 struct Tables {
     symbols: Symbols,
     reasons: Reasons,
+    failed: Vec<String>,
+}
+
+impl Tables {
+    /// Without symbols or names a drop is still counted; it then shows its number, or no function.
+    fn read() -> Self {
+        let mut tables = Self::default();
+        match Symbols::read() {
+            Ok(symbols) => tables.symbols = symbols,
+            Err(error) => tables.failed.push(error.to_string()),
+        }
+        match Reasons::read() {
+            Ok(reasons) => tables.reasons = reasons,
+            Err(error) => tables.failed.push(error.to_string()),
+        }
+        tables
+    }
 }
 
 impl Names {
     /// Begins to read.
     pub fn start(owners: bool) -> Self {
-        let read = || Tables {
-            // Without symbols or names a drop is still counted; it then shows its number, or no function.
-            symbols: Symbols::read().unwrap_or_default(),
-            reasons: Reasons::read().unwrap_or_default(),
-        };
-        let loading = thread::Builder::new().name("names".into()).spawn(read).ok();
-        Self { loading, tables: Tables::default(), owners: owners.then(Owners::default) }
+        let owners = owners.then(Owners::default);
+        match thread::Builder::new().name("names".into()).spawn(Tables::read) {
+            Ok(thread) => Self { loading: Some(thread), tables: Tables::default(), owners },
+            Err(_) => Self { loading: None, tables: Tables::read(), owners },
+        }
     }
 
     fn tables(&mut self) -> &Tables {
         if let Some(loading) = self.loading.take() {
-            self.tables = loading.join().unwrap_or_default();
+            self.tables = loading.join().unwrap_or_else(|_| Tables::read());
         }
         &self.tables
+    }
+
+    /// What could not be read, each with the reason.
+    pub fn failed(&mut self) -> Vec<String> {
+        self.tables().failed.clone()
     }
 
     /// Name of a reason, as [`Reasons::name`].

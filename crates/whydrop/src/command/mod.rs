@@ -9,6 +9,7 @@ pub mod record;
 pub mod self_check;
 pub mod standing;
 pub mod syn_lines;
+pub mod trace;
 
 use crate::cli::{Cli, Command};
 use clap::CommandFactory;
@@ -23,6 +24,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Lab(args) => lab::run(args),
         Command::Explain(args) => explain::run(args),
         Command::SelfCheck(args) => self_check::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "whydrop", &mut script);

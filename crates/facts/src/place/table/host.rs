@@ -98,6 +98,8 @@ pub static ROWS: &[Row] = &[
         "sk_stream_kill_queues",
         "tcp_write_queue_purge",
         "skb_rbtree_purge",
+        "udp_destruct_*",
+        "udpv6_destruct_*",
     ]),
     // Netfilter.
     row(

@@ -17,7 +17,9 @@ use whydrop_model::{Text, text};
 pub const NETFILTER: &str = "netfilter";
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SYN: u8 = 2;
 const RST: u8 = 4;
+const ACK: u8 = 16;
 
 /// No row fits.
 pub const UNKNOWN: Place = Place {
@@ -33,7 +35,8 @@ pub struct Row {
     functions: &'static [&'static str],
     callers: &'static [&'static str],
     protocol: Option<u8>,
-    tcp_flag: u8,
+    /// Flags that are looked at, and what they must be.
+    tcp_flags: Option<(u8, u8)>,
     pub place: Place,
 }
 
@@ -46,7 +49,7 @@ impl Row {
             && fits(self.functions, drop.function)
             && (self.callers.is_empty() || drop.stack.iter().any(|caller| fits(self.callers, caller)))
             && (self.protocol.is_none() || self.protocol == drop.protocol)
-            && (self.tcp_flag == 0 || drop.tcp_flags.is_some_and(|flags| flags & self.tcp_flag != 0))
+            && self.tcp_flags.is_none_or(|(mask, value)| drop.tcp_flags.is_some_and(|f| f & mask == value))
     }
 
     const fn on(mut self, functions: &'static [&'static str]) -> Self {
@@ -64,8 +67,8 @@ impl Row {
         self
     }
 
-    const fn with_flag(mut self, flag: u8) -> Self {
-        self.tcp_flag = flag;
+    const fn flags(mut self, mask: u8, value: u8) -> Self {
+        self.tcp_flags = Some((mask, value));
         self
     }
 
@@ -86,7 +89,7 @@ const fn row(class: Class, stage: &'static str, reasons: &'static [&'static str]
         functions: &[],
         callers: &[],
         protocol: None,
-        tcp_flag: 0,
+        tcp_flags: None,
         place: Place { stage, cause: None, class, why },
     }
 }

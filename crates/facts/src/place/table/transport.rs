@@ -1,6 +1,6 @@
 //! Sockets, TCP, UDP.
 
-use super::{RST, Row, SILENT, TCP, UDP, row};
+use super::{ACK, RST, Row, SILENT, SYN, TCP, UDP, row};
 use crate::Class::{Benign, Conditional, Loss, Policy};
 use whydrop_model::text;
 
@@ -19,15 +19,31 @@ pub static ROWS: &[Row] = &[
         &["NO_SOCKET"],
         text!("a reset for a connection that is gone already", "针对已不存在的连接的 RST"),
     )
-    .with_flag(RST),
+    .flags(RST, RST),
+    row(
+        Conditional,
+        "socket.lookup",
+        &["NO_SOCKET"],
+        text!("no program listens on this port", "没有程序监听该端口"),
+    )
+    .protocol(TCP)
+    .flags(SYN | ACK, SYN)
+    .cause("app.not_listening"),
     row(
         Conditional,
         "socket.lookup",
         &["NO_SOCKET"],
         text!(
-            "no program listens on this port, or the connection is closed already",
-            "没有程序监听该端口，或连接已关闭"
+            "the connection that it belongs to is not, or no longer, known here",
+            "本机不认识或已不再认识它所属的连接"
         ),
+    )
+    .protocol(TCP),
+    row(
+        Conditional,
+        "socket.lookup",
+        &["NO_SOCKET"],
+        text!("no program listens on this port", "没有程序监听该端口"),
     )
     .cause("app.not_listening"),
     row(

@@ -1,0 +1,141 @@
+//! Which drops become lines. Counts are never filtered: the summary holds every drop of the targets.
+
+use super::Line;
+use crate::settings::say;
+use std::net::{IpAddr, SocketAddr};
+use whydrop_facts::Class;
+use whydrop_model::text;
+
+/// Filters as typed. Several values of one filter are alternatives; different filters must all hold.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FilterArgs {
+    /// Port.
+    #[arg(long, value_name = "PORT", help = say(text!("Only packets from or to this port", "只看来自或发往该端口的包")))]
+    port: Vec<u16>,
+    /// Flow.
+    #[arg(long, value_name = "ADDR[:PORT][,ADDR[:PORT]]", value_parser = Flow::parse,
+          help = say(text!("Only packets of this flow, both ways: one end, or both", "只看该流的包（双向）：一端或两端")))]
+    flow: Vec<Flow>,
+    /// Reason.
+    #[arg(long, value_name = "REASON", help = say(text!("Only drops for this reason", "只看该原因的丢弃")))]
+    reason: Vec<String>,
+    /// Interface.
+    #[arg(long, value_name = "NAME", help = say(text!("Only drops at this interface", "只看该接口上的丢弃")))]
+    interface: Vec<String>,
+    /// Innocent ones too.
+    #[arg(short = 'a', long, help = say(text!("Show harmless drops, too", "也显示无害的丢弃")))]
+    benign: bool,
+}
+
+/// One or both ends of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flow {
+    one: End,
+    other: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+impl Flow {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut ends = text.split(',').map(End::parse);
+        let flow = Self { one: ends.next().ok_or("empty")??, other: ends.next().transpose()? };
+        if ends.next().is_some() { Err("more than two ends".to_owned()) } else { Ok(flow) }
+    }
+
+    fn holds(self, source: SocketAddr, destination: SocketAddr) -> bool {
+        let way =
+            |from: SocketAddr, to: SocketAddr| self.one.is(from) && self.other.is_none_or(|end| end.is(to));
+        way(source, destination) || way(destination, source)
+    }
+}
+
+impl End {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Self { ip, port: None });
+        }
+        let address: SocketAddr = text.parse().map_err(|_| format!("\"{text}\" is no ADDR[:PORT]"))?;
+        Ok(Self { ip: address.ip(), port: Some(address.port()) })
+    }
+
+    fn is(self, address: SocketAddr) -> bool {
+        self.ip == address.ip() && self.port.is_none_or(|port| port == address.port())
+    }
+}
+
+/// Filters, ready to ask.
+pub struct Filter(FilterArgs);
+
+impl Filter {
+    /// Takes reasons as people write them: any case, with or without the kernel's prefix.
+    pub fn new(args: &FilterArgs) -> Self {
+        let mut args = args.clone();
+        for reason in &mut args.reason {
+            *reason = reason.to_ascii_uppercase().trim_start_matches("SKB_DROP_REASON_").to_owned();
+        }
+        Self(args)
+    }
+
+    /// True if the drop is to be shown.
+    pub fn passes(&self, line: &Line<'_>) -> bool {
+        let event = line.event;
+        let ends = event.source.zip(event.destination);
+        let any = |filters: usize, holds: bool| filters == 0 || holds;
+        any(
+            self.0.port.len(),
+            ends.is_some_and(|(s, d)| self.0.port.iter().any(|&p| p == s.port() || p == d.port())),
+        ) && any(self.0.flow.len(), ends.is_some_and(|(s, d)| self.0.flow.iter().any(|f| f.holds(s, d))))
+            && any(self.0.reason.len(), self.0.reason.contains(&event.reason))
+            && any(
+                self.0.interface.len(),
+                event.interface.as_ref().is_some_and(|i| self.0.interface.contains(i)),
+            )
+            && (self.0.benign || !matches!(line.place.class, Class::Benign | Class::NotADrop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whydrop_facts::place;
+    use whydrop_model::DropEvent;
+
+    fn passes(args: &FilterArgs) -> bool {
+        let event = DropEvent {
+            reason: "NETFILTER_DROP".into(),
+            interface: Some("eth0".into()),
+            source: Some(([10, 0, 0, 1], 40000).into()),
+            destination: Some(([10, 0, 0, 2], 80).into()),
+            ..DropEvent::default()
+        };
+        Filter::new(args).passes(&Line { event: &event, place: place::of_event(&event), target: None })
+    }
+
+    fn none() -> FilterArgs {
+        FilterArgs { port: vec![], flow: vec![], reason: vec![], interface: vec![], benign: false }
+    }
+
+    #[test]
+    fn filters_hold_together_and_values_are_alternatives() {
+        assert!(passes(&none()));
+        assert!(passes(&FilterArgs { port: vec![9, 80], ..none() }));
+        assert!(!passes(&FilterArgs { port: vec![9], ..none() }));
+        assert!(passes(&FilterArgs { reason: vec!["skb_drop_reason_netfilter_drop".into()], ..none() }));
+        assert!(!passes(&FilterArgs { port: vec![80], interface: vec!["lo".into()], ..none() }));
+    }
+
+    #[test]
+    fn a_flow_is_meant_both_ways() {
+        let flow = |text| vec![Flow::parse(text).expect("valid")];
+        assert!(passes(&FilterArgs { flow: flow("10.0.0.2:80,10.0.0.1"), ..none() }));
+        assert!(passes(&FilterArgs { flow: flow("10.0.0.1"), ..none() }));
+        assert!(!passes(&FilterArgs { flow: flow("10.0.0.2:81"), ..none() }));
+        assert!(!passes(&FilterArgs { flow: flow("10.0.0.1,10.0.0.3"), ..none() }));
+        assert!(Flow::parse("web:80").is_err() && Flow::parse("1.1.1.1,2.2.2.2,3.3.3.3").is_err());
+    }
+}

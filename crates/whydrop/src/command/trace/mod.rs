@@ -1,0 +1,250 @@
+//! `whydrop trace`: the kernel's drop events as they happen.
+
+mod filter;
+mod json;
+mod line;
+mod packet;
+mod pcapng;
+mod summary;
+
+use super::observing::parse_duration;
+use crate::settings::{Colour, lang, say};
+use crate::signals;
+use anyhow::{Context, Result};
+use filter::Filter;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use summary::{Stages, Summary};
+use whydrop_facts::Class;
+use whydrop_facts::place::{self, Place};
+use whydrop_host::targets;
+use whydrop_host::trace::{Step, TraceOptions, Tracer};
+use whydrop_model::shell::sanitize;
+use whydrop_model::{DropEvent, Target, text};
+
+/// How often the ring is looked at: fast enough to look live, slow enough to cost nothing.
+const POLL: Duration = Duration::from_millis(50);
+/// After so long without a drop a person wants to know what cannot be seen from here.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `trace`.
+#[derive(Debug, clap::Args)]
+pub struct TraceArgs {
+    /// Where.
+    #[arg(value_name = "TARGET", help = say(text!(
+        "host, pid:N, netns:NAME or /path, docker:NAME, podman:NAME, or a bare container or namespace name",
+        "host、pid:N、netns:名称或路径、docker:名称、podman:名称，或直接写容器名、命名空间名")))]
+    targets: Vec<String>,
+    /// Everywhere.
+    #[arg(long, conflicts_with = "targets",
+          help = say(text!("Every network namespace of this machine", "本机的全部网络命名空间")))]
+    all: bool,
+    /// How long.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration,
+          help = say(text!("Stop after this time: 5s, 500ms, 1m (default: at Ctrl-C)", "运行多久：5s、500ms、1m（默认直到 Ctrl-C）")))]
+    duration: Option<Duration>,
+    /// Machine-readable.
+    #[arg(long, help = say(text!("One JSON object per line, the summary last", "每行一个 JSON 对象，最后一行为汇总")))]
+    json: bool,
+    /// Which lines.
+    #[command(flatten)]
+    filter: filter::FilterArgs,
+    /// Callers.
+    #[arg(long, help = say(text!("Show the kernel functions that led to the drop", "显示导致丢弃的内核调用栈")))]
+    stack: bool,
+    /// More.
+    #[arg(short, long, help = say(text!("Say what each drop means, where exactly, and who owns the socket", "说明每次丢弃的含义、确切位置与套接字所有者")))]
+    verbose: bool,
+    /// Capture file.
+    #[arg(long, value_name = "FILE", help = say(text!(
+        "Also write the dropped packets to FILE (pcapng, the reason as a comment)",
+        "同时将被丢弃的包写入 FILE（pcapng，原因作为注释）")))]
+    pcapng: Option<PathBuf>,
+    /// Colour.
+    #[arg(long, value_enum, default_value = "auto", help = say(text!("When to use colours", "何时使用颜色")))]
+    color: Colour,
+    /// For tests: begin the ladder here.
+    #[arg(long, hide = true, value_parser = parse_step)]
+    step: Option<Step>,
+}
+
+fn parse_step(word: &str) -> Result<Step, String> {
+    Step::from_word(word).ok_or_else(|| format!("one of {}", Step::LADDER.map(Step::word).join(", ")))
+}
+
+/// One drop with what it means and whose it is.
+pub struct Line<'a> {
+    event: &'a DropEvent,
+    place: Place,
+    target: Option<&'a Target>,
+}
+
+/// Names of namespaces by inode.
+pub struct Targets(BTreeMap<u64, Target>);
+
+impl Targets {
+    /// The target of a namespace; none if it is not known which namespace it was.
+    fn by_inode(&self, inode: Option<u64>) -> Option<&Target> {
+        self.0.get(&inode?)
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<_> = self.0.values().map(|target| sanitize(&target.name, 40)).collect();
+        match names.get(..3) {
+            Some(first) if names.len() > 3 => format!("{} ... ({})", first.join(", "), names.len()),
+            _ => names.join(", "),
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: TraceArgs) -> Result<u8> {
+    let cancel = signals::cancel_flag()?;
+    let resolved = if args.all { targets::all()? } else { targets::resolve_all(&args.targets)? };
+    let targets = Targets(resolved.iter().map(|r| (r.netns.inode(), r.target.clone())).collect());
+    let filter = Filter::new(&args.filter);
+    let options = TraceOptions {
+        netns: if args.all { vec![] } else { targets.0.keys().copied().collect() },
+        stacks: true,
+        owners: true,
+        from: args.step.unwrap_or(Step::TpBtf),
+    };
+    let mut tracer = Tracer::start(&options).map_err(|refused| {
+        let error = whydrop_host::Error::new("trace", "kernel drops", refused.to_string());
+        if refused.is_denied() {
+            error.with_hint(text!("run it with sudo", "用 sudo 运行").phrase())
+        } else {
+            error
+        }
+    })?;
+    announce(&tracer, &targets)?;
+
+    let mut view = View::new(&args, &targets)?;
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    let mut failure = None;
+    while !cancel.load(Ordering::Acquire) && end.is_none_or(|end| Instant::now() < end) && failure.is_none() {
+        tracer.poll(&mut |event| {
+            if failure.is_none() {
+                failure = view.show(&event, &filter).err();
+            }
+        })?;
+        view.tick(tracer.step())?;
+        let left = end.map_or(POLL, |end| end.saturating_duration_since(Instant::now()));
+        std::thread::sleep(left.min(POLL));
+    }
+    let step = tracer.step();
+    let log = tracer.stop(&mut |event| {
+        if failure.is_none() {
+            failure = view.show(&event, &filter).err();
+        }
+    })?;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let summary = Summary::new(&log, step, view.sampled, &targets, &view.stages);
+    view.finish(&summary)?;
+    Ok(0)
+}
+
+/// Says on stderr that it has begun, so that silence afterwards means something.
+fn announce(tracer: &Tracer, targets: &Targets) -> Result<()> {
+    let mut out = std::io::stderr().lock();
+    for refused in tracer.refused().words() {
+        writeln!(out, "{}", sanitize(&refused, 300))?;
+    }
+    let begun = text!(
+        "tracing drops in {names} with {step}; silence means none. Ctrl-C: summary",
+        "正在用 {step} 追踪 {names} 中的丢包；没有输出即没有丢包。Ctrl-C：汇总"
+    );
+    let begun = begun.fill(&[("names", &targets.names()), ("step", &tracer.step().word())]);
+    writeln!(out, "{}", begun.get(lang()))?;
+    Ok(())
+}
+
+/// Where lines go.
+struct View<'a> {
+    targets: &'a Targets,
+    out: BufWriter<std::io::Stdout>,
+    json: bool,
+    style: line::Style,
+    capture: Option<pcapng::Writer<BufWriter<File>>>,
+    /// Drops that passed the filter or not, but were sampled.
+    sampled: u64,
+    stages: Stages,
+    last_drop: Instant,
+    silence_told: bool,
+}
+
+impl<'a> View<'a> {
+    fn new(args: &TraceArgs, targets: &'a Targets) -> Result<Self> {
+        let capture = match &args.pcapng {
+            Some(path) => {
+                let name = || format!("cannot write {}", path.display());
+                Some(pcapng::Writer::new(BufWriter::new(File::create(path).with_context(name)?))?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            targets,
+            out: BufWriter::new(std::io::stdout()),
+            json: args.json,
+            style: line::Style { colour: args.color.stdout(), stack: args.stack, verbose: args.verbose },
+            capture,
+            sampled: 0,
+            stages: Stages::default(),
+            last_drop: Instant::now(),
+            silence_told: false,
+        })
+    }
+
+    fn show(&mut self, event: &DropEvent, filter: &Filter) -> Result<()> {
+        self.sampled += 1;
+        let line =
+            Line { event, place: place::of_event(event), target: self.targets.by_inode(event.netns_inode) };
+        self.stages.learn(event, line.place.stage);
+        if !filter.passes(&line) {
+            return Ok(());
+        }
+        self.last_drop = Instant::now();
+        if let Some(capture) = &mut self.capture {
+            capture.write(&line)?;
+        }
+        if self.json { json::write(&line, &mut self.out) } else { self.style.write(&line, &mut self.out) }
+    }
+
+    /// After each poll: what was written becomes visible, and long silence is explained once.
+    fn tick(&mut self, step: Step) -> Result<()> {
+        self.out.flush()?;
+        if self.silence_told || self.last_drop.elapsed() < SILENCE || !std::io::stderr().is_terminal() {
+            return Ok(());
+        }
+        self.silence_told = true;
+        let quiet = text!(
+            "5 s, no drop; {step} cannot see: the ring of a NIC, accept queues, what is lost beyond this machine",
+            "5 秒内没有丢包；{step} 看不到：网卡环形缓冲区、全连接队列、本机之外的丢失"
+        );
+        writeln!(std::io::stderr().lock(), "{}", quiet.fill(&[("step", &step.word())]).get(lang()))?;
+        Ok(())
+    }
+
+    fn finish(&mut self, summary: &Summary<'_>) -> Result<()> {
+        if let Some(capture) = &mut self.capture {
+            capture.flush()?;
+        }
+        if self.json {
+            summary.write_json(&mut self.out)?
+        } else {
+            summary.write_text(&mut self.out)?
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+/// The word of a class on a line, padded by the caller.
+fn class_word(class: Class) -> &'static str {
+    class.word().get(lang())
+}

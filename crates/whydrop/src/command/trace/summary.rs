@@ -1,0 +1,141 @@
+//! What was dropped in all: every drop, sampled or not.
+
+use super::{Targets, class_word};
+use crate::settings::lang;
+use anyhow::Result;
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use whydrop_facts::Class;
+use whydrop_facts::place::{self, Place};
+use whydrop_host::trace::Step;
+use whydrop_model::shell::{quote, sanitize};
+use whydrop_model::{DropCount, DropEvent, DropLog, text};
+
+/// Rows that a person reads; the rest is one line. JSON has all.
+const SHOWN: usize = 20;
+
+/// The sum of a trace.
+pub struct Summary<'a> {
+    log: &'a DropLog,
+    step: Step,
+    sampled: u64,
+    rows: Vec<Row<'a>>,
+}
+
+struct Row<'a> {
+    target: Option<&'a str>,
+    name: &'a str,
+    reason: &'a str,
+    function: &'a str,
+    place: Place,
+    drops: u64,
+}
+
+/// Target, reason, function, cause, class.
+type Key<'a> = (Option<&'a str>, &'a str, &'a str, Option<&'a str>, &'a str);
+
+/// Stages of sampled drops by namespace, reason and function. Counts have no stack, hence no netfilter hook; where
+/// all samples of a kind died in one hook, the count is taken to have died there, too.
+#[derive(Default)]
+pub struct Stages(HashMap<(Option<u64>, String, String), Option<&'static str>>);
+
+impl Stages {
+    /// Learns from a sampled drop.
+    pub fn learn(&mut self, event: &DropEvent, stage: &'static str) {
+        let key = (event.netns_inode, event.reason.clone(), event.function.clone());
+        let known = self.0.entry(key).or_insert(Some(stage));
+        if *known != Some(stage) {
+            *known = None;
+        }
+    }
+
+    fn of(&self, count: &DropCount) -> Option<&'static str> {
+        self.0.get(&(count.netns_inode, count.reason.clone(), count.function.clone())).copied().flatten()
+    }
+}
+
+impl<'a> Summary<'a> {
+    /// Adds up what differs only in interface, protocol or direction; the largest first.
+    pub fn new(log: &'a DropLog, step: Step, sampled: u64, targets: &'a Targets, stages: &Stages) -> Self {
+        let mut rows: BTreeMap<Key<'_>, Row<'_>> = BTreeMap::new();
+        for count in &log.counts {
+            let target = targets.by_inode(count.netns_inode);
+            let mut place = place::of_count(count);
+            place.stage = stages.of(count).unwrap_or(place.stage);
+            let id = target.map(|target| target.id.as_str());
+            rows.entry((id, &count.reason, &count.function, place.cause, place.class.id()))
+                .or_insert(Row {
+                    target: id,
+                    name: target.map_or("?", |target| target.name.as_str()),
+                    reason: &count.reason,
+                    function: &count.function,
+                    place,
+                    drops: 0,
+                })
+                .drops += count.drops;
+        }
+        let mut rows: Vec<_> = rows.into_values().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.drops));
+        Self { log, step, sampled, rows }
+    }
+
+    fn drops(&self) -> u64 {
+        self.rows.iter().map(|row| row.drops).sum()
+    }
+
+    /// The last line of `trace --json`.
+    pub fn write_json(&self, out: &mut dyn Write) -> Result<()> {
+        let by = self.rows.iter().map(|row| {
+            json!({
+                "target": row.target, "reason": row.reason, "function": row.function, "class": row.place.class.id(),
+                "cause": row.place.cause, "stage": row.place.stage, "drops": row.drops,
+            })
+        });
+        let summary = json!({ "summary": {
+            "seconds": self.log.seconds, "drops": self.drops(), "sampled": self.sampled,
+            "tracer_lost": self.log.tracer_lost, "step": self.step.word(), "by": by.collect::<Vec<_>>(),
+        }});
+        serde_json::to_writer(&mut *out, &summary)?;
+        Ok(writeln!(out)?)
+    }
+
+    /// A table for people, and what to do next.
+    pub fn write_text(&self, out: &mut dyn Write) -> Result<()> {
+        let innocent = |row: &&Row<'_>| matches!(row.place.class, Class::Benign | Class::NotADrop);
+        let harmless: u64 = self.rows.iter().filter(innocent).map(|row| row.drops).sum();
+        let head = text!(
+            "\n{drops} drops in {seconds} s, {harmless} of them harmless; {sampled} sampled, {lost} lost by the tracer",
+            "\n{seconds} 秒内 {drops} 次丢弃，其中 {harmless} 次无害；采样 {sampled} 个，追踪器自身丢失 {lost} 个"
+        );
+        let seconds = format!("{:.1}", self.log.seconds);
+        let head = head.fill(&[
+            ("drops", &self.drops()),
+            ("seconds", &seconds),
+            ("harmless", &harmless),
+            ("sampled", &self.sampled),
+            ("lost", &self.log.tracer_lost),
+        ]);
+        writeln!(out, "{}", head.get(lang()))?;
+        for row in self.rows.iter().take(SHOWN) {
+            let (name, class) = (sanitize(row.name, 40), class_word(row.place.class));
+            let what = if row.reason.is_empty() { row.function } else { row.reason };
+            let why = row.place.why.get(lang());
+            writeln!(out, "{:>10}  {name:<12} {class}  {what} ({}): {why}", row.drops, row.function)?;
+        }
+        if let Some(rest) = self.rows.get(SHOWN..).filter(|rest| !rest.is_empty()) {
+            let drops: u64 = rest.iter().map(|row| row.drops).sum();
+            let more = text!(
+                "{drops}  in {kinds} more kinds (--json has them)",
+                "{drops}  属于另外 {kinds} 种（见 --json）"
+            );
+            writeln!(out, "  {}", more.fill(&[("drops", &drops), ("kinds", &rest.len())]).get(lang()))?;
+        }
+        let worst = self.rows.iter().find(|row| !innocent(row)).and_then(|row| row.target);
+        if let Some(target) = worst {
+            let next = text!("\nNext  whydrop diagnose {target}", "\n下一步  whydrop diagnose {target}");
+            writeln!(out, "{}", next.fill(&[("target", &quote(&sanitize(target, 200)))]).get(lang()))?;
+        }
+        Ok(())
+    }
+}
