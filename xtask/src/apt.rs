@@ -5,6 +5,10 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The keys that Debian's packages are signed with; other distributions have them in a package.
+pub const DEBIAN_KEYS: (&str, &str) =
+    ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring");
+
 /// What the tests call, as (program, package).
 pub const TEST_TOOLS: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
@@ -15,7 +19,7 @@ pub const TEST_TOOLS: &[(&str, &str)] = &[
     ("xtables-nft-multi", "iptables"),
 ];
 
-/// Installs the packages whose program is not found. Each item is (program, package).
+/// Installs the packages whose program is not found. Each item is (program or absolute path of a file, package).
 ///
 /// Needs root only when something is missing.
 pub fn install_missing(wanted: &[(&str, &str)]) -> Result<()> {
@@ -54,9 +58,7 @@ impl Release {
         let lists = directory.join("lists");
         std::fs::create_dir_all(lists.join("partial"))?;
         let sources = directory.join("sources.list");
-        let line = format!(
-            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian {suite} main\n"
-        );
+        let line = format!("deb [signed-by={}] http://deb.debian.org/debian {suite} main\n", DEBIAN_KEYS.0);
         std::fs::write(&sources, line)?;
         let options = [
             format!("Dir::Etc::SourceList={}", sources.display()),

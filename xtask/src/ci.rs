@@ -4,8 +4,8 @@
 //! a step that needs root is skipped without it, and the end says so.
 
 use crate::apt;
-use crate::process::{cargo, find_program, run as must, target_directory};
-use crate::{bpf, docker, generate, vm};
+use crate::process::{cargo, find_program, run as must};
+use crate::{bpf, docker, generate, programs, vm};
 use anyhow::{Result, bail};
 use clap::Parser;
 use std::time::Instant;
@@ -93,14 +93,12 @@ fn files() -> Result<()> {
 
 fn tests() -> Result<()> {
     apt::install_missing(apt::TEST_TOOLS)?;
-    must(cargo().args(["build", "--workspace"]))?;
     let mut tests = cargo();
     match find_program("cargo-nextest") {
         Some(_) => tests.args(["nextest", "run", "--workspace", "--no-fail-fast"]),
         None => tests.args(["test", "--workspace", "--no-fail-fast"]),
     };
-    // Built above: the tests need not ask cargo for it again.
-    must(tests.env("WHYDROP", target_directory()?.join("debug/whydrop")))
+    must(tests.env("WHYDROP", programs::whydrop()?))
 }
 
 fn guests() -> Result<()> {

@@ -4,6 +4,7 @@
 
 use crate::apt;
 use crate::process::{cargo, output, run as must};
+use crate::programs;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -29,7 +30,8 @@ pub fn run() -> Result<()> {
     let outcome = made.and_then(|()| {
         must(
             cargo()
-                .args(["test", "--package", "whydrop-tests", "--test", "docker", "--", "--ignored"])
+                .args(["test", "--workspace", "--test", "docker", "--", "--ignored"])
+                .env("WHYDROP", programs::whydrop()?)
                 .env("WHYDROP_TEST_IMAGE", &image),
         )
     });

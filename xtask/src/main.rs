@@ -11,6 +11,7 @@ mod docker;
 mod generate;
 mod new_cause;
 mod process;
+mod programs;
 mod record;
 mod vm;
 

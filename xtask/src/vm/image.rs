@@ -62,8 +62,8 @@ impl Base {
             symlink(from, root.join(to))?;
         }
         let busybox = find_program("busybox").context("busybox is in the package busybox-static")?;
+        let mut needed = BTreeSet::from_iter(libraries(&busybox)?);
         std::fs::copy(busybox, root.join("bin/busybox"))?;
-        let mut needed = BTreeSet::new();
         for (name, aliases) in PROGRAMS {
             let program = find_program(name).with_context(|| format!("{name} is not installed"))?;
             needed.extend(libraries(&program)?);

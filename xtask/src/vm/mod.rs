@@ -8,15 +8,15 @@ mod image;
 mod kernel;
 
 use crate::apt;
-use crate::process::{cargo, output, target_directory};
+use crate::process::target_directory;
+use crate::programs;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Test programs that run in the guests, as (package, cargo's words for them).
-const TESTS: [(&str, &[&str]); 2] =
-    [("whydrop-host", &["--lib"]), ("whydrop-tests", &["--test", "source_case"])];
+/// Test programs that run in the guests: the tests of the host crate, and whole-program tests.
+const TESTS: [&str; 2] = ["whydrop_host", "source_case"];
 
 /// Guests at a time: each one keeps two cores busy.
 const AT_ONCE: usize = 2;
@@ -49,6 +49,8 @@ pub fn run(options: &Options) -> Result<()> {
         ("busybox", "busybox-static"),
         ("depmod", "kmod"),
         ("strip", "binutils"),
+        ("/etc/protocols", "netbase"),
+        apt::DEBIAN_KEYS,
     ])?;
     let cache = cache_directory()?;
     let directory = target_directory()?.join("vm");
@@ -97,15 +99,8 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// The program and its whole-program tests, and the script that runs them in a guest.
 fn tests(filter: &str) -> Result<(Vec<(String, PathBuf)>, String)> {
-    let mut build = cargo();
-    build.args(["build", "--package", "whydrop", "--message-format", "json-render-diagnostics"]);
-    let mut payload = executables(&output(build.stderr(std::process::Stdio::inherit()))?)?;
-    let mut tests = Vec::new();
-    for (package, words) in TESTS {
-        let mut build = cargo();
-        build.args(["test", "--package", package, "--no-run", "--message-format", "json-render-diagnostics"]);
-        tests.extend(executables(&output(build.args(words).stderr(std::process::Stdio::inherit()))?)?);
-    }
+    let mut payload = vec![("whydrop".to_owned(), programs::whydrop()?)];
+    let tests = programs::tests(&TESTS)?;
     let mut script = "export WHYDROP=/payload/whydrop\n".to_owned();
     for (name, _) in &tests {
         // Tests that need a kernel with modules are `#[ignore]`d elsewhere: here is where they run.
@@ -118,22 +113,6 @@ fn tests(filter: &str) -> Result<(Vec<(String, PathBuf)>, String)> {
 /// One step of the guest's script, in the words that [`guest`] understands.
 fn step(name: &str, command: &str) -> String {
     format!("echo '@guest run {name}'\n( {command} )\necho \"@guest exit {name} $?\"\n")
-}
-
-/// The executables in cargo's messages, by the name of their target.
-fn executables(messages: &str) -> Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
-    for line in messages.lines() {
-        let message: serde_json::Value = serde_json::from_str(line).context("cargo writes JSON lines")?;
-        if let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str())
-        {
-            found.push((name.to_owned(), PathBuf::from(path)));
-        }
-    }
-    if found.is_empty() {
-        bail!("cargo built no program");
-    }
-    Ok(found)
 }
 
 /// Kernels are kept here, outside of the target directory: they outlive `cargo clean` and are shared by clones.
