@@ -1,15 +1,15 @@
 //! What is not a cause, and what could not be looked at.
 
 use super::{Options, target_name};
-use crate::layout::{Page, name, width};
+use crate::layout::{Page, name, width, wrap};
 use crate::words;
 use std::collections::BTreeSet;
 use whydrop_model::{Coverage, CoverageStatus, Lang, Note, Report, Text, Verdict, text};
 
 /// Notes shown below causes; the rest is in the JSON.
 const NOTES: usize = 10;
-/// Lines of notes when all is clear: the whole report stays within six.
-const LINES_CLEAR: usize = 2;
+/// Lines of a report without findings, where what could not be seen leaves the room.
+const SHORT: usize = 6;
 /// Groups of unread sources shown.
 const GROUPS: usize = 6;
 /// A source whose absence is a blind spot, not an empty table.
@@ -21,11 +21,17 @@ const UNSEEN: Text = text!("Not seen", "未能查看");
 pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
     let lang = options.lang;
     let column = width(INNOCENT.get(lang)).max(width(UNSEEN.get(lang))) + 2;
+    let unseen = unseen(report, lang);
     match report.verdict {
         Verdict::Loss => notes(report, options, page),
-        _ => notes_in_short(report, lang, column, page),
+        _ => {
+            let taken: usize = unseen.iter().map(|l| wrap(l, column, column, options.width).len()).sum();
+            // The verdict and the next command take a line each.
+            let room = SHORT.saturating_sub(taken + 2).max(1);
+            notes_in_short(report, options, column, room, page);
+        }
     }
-    for (i, line) in unseen(report, lang).iter().enumerate() {
+    for (i, line) in unseen.iter().enumerate() {
         page.entry(if i == 0 { UNSEEN.get(lang) } else { "" }, column, line);
     }
 }
@@ -56,25 +62,27 @@ fn notes(report: &Report, options: &Options, page: &mut Page) {
     more(report.notes.len() - shown.len(), "", column, lang, page);
 }
 
-fn notes_in_short(report: &Report, lang: Lang, column: usize, page: &mut Page) {
+/// Whole notes as far as `room` lines hold them, the last line for how many there are besides.
+fn notes_in_short(report: &Report, options: &Options, column: usize, mut room: usize, page: &mut Page) {
+    let lang = options.lang;
     let mut label = INNOCENT.get(lang);
-    let fits = |s: &String| column + width(s) <= 80;
-    let mut shown: Vec<String> =
-        report.notes.iter().map(|n| sentence(report, n, lang)).filter(fits).take(LINES_CLEAR).collect();
-    if shown.len() < report.notes.len() {
-        // One line is for those that are not shown.
-        shown.truncate(LINES_CLEAR - 1);
+    let mut rest = report.notes.iter();
+    while let Some(note) = rest.as_slice().first() {
+        let line = sentence(report, note, lang);
+        let needed = wrap(&line, column, column, options.width).len();
+        if needed + usize::from(rest.len() > 1) > room {
+            break;
+        }
+        page.entry(label, column, &line);
+        (label, room) = ("", room - needed);
+        rest.next();
     }
-    for line in &shown {
-        page.entry(label, column, line);
-        label = "";
-    }
-    more(report.notes.len() - shown.len(), label, column, lang, page);
+    more(rest.len(), label, column, lang, page);
 }
 
 fn more(n: usize, label: &str, column: usize, lang: Lang, page: &mut Page) {
     if n > 0 {
-        let text = text!("{n} more innocent things: --format json", "另有 {n} 项无害：--format json");
+        let text = text!("{n} more: --format json", "另有 {n} 项：--format json");
         page.entry(label, column, text.fill(&[("n", &n)]).get(lang));
     }
 }

@@ -113,6 +113,16 @@ fn a_clear_report_is_short() {
 }
 
 #[test]
+fn a_clear_report_shows_whole_notes_where_there_is_room() {
+    let mut report = cases::clear();
+    report.notes[0].text =
+        cases::phrase("the policy is DROP and cost nothing in the window, whatever was sent", "-");
+    report.notes[0].cause = Some("netfilter.drop_policy".into());
+    let text = text(&report, &Options::default());
+    assert!(text.contains("(netfilter.drop_policy)\n") && text.lines().count() == 5, "{text}");
+}
+
+#[test]
 fn no_line_is_longer_than_80_columns_except_commands() {
     each(|name, _, _, text| {
         for line in text.lines().filter(|l| !is_command(l)) {
