@@ -56,7 +56,11 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
         suspect.touches.extend(folded.touches);
         suspect.touches.sort_unstable();
         suspect.touches.dedup();
-        if suspect.finding.packets_lost.is_none() {
+        // What belongs to one cause only is how that cause acts: undoing it is the nearest fix.
+        if folded.follows.contains(&suspect.finding.cause.as_str()) {
+            suspect.finding.evidence.extend(folded.finding.evidence);
+            suspect.finding.fixes.splice(0..0, folded.finding.fixes);
+        } else if suspect.finding.packets_lost.is_none() {
             suspect.finding.packets_lost = folded.finding.packets_lost;
             suspect.finding.counted_by = folded.finding.counted_by;
         }
@@ -70,9 +74,10 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
 /// The suspect of which number `i` is a consequence.
 fn cause_of(case: Case<'_>, suspects: &[(&Rule, Suspect)], i: usize) -> Option<usize> {
     let (rule, suspect) = suspects.get(i)?;
+    let follows = |cause: &str| rule.consequence_of.contains(&cause) || suspect.follows.contains(&cause);
     suspects.iter().enumerate().position(|(j, (_, other))| {
         i != j
-            && rule.consequence_of.contains(&other.finding.cause.as_str())
+            && follows(&other.finding.cause)
             && (suspect.finding.cause != other.finding.cause)
             && meet(case, suspect, other)
     })

@@ -1,10 +1,15 @@
 //! All rules, in the order of a packet's way up from the wire.
 
 use crate::rule::Rule;
-use crate::rules::{netfilter, qdisc};
+use crate::rules::{link, netfilter, qdisc, xdp};
 
 /// Every rule that is judged, one namespace at a time.
 pub const RULES: &[Rule] = &[
+    link::admin_down::RULE,
+    link::no_carrier::RULE,
+    link::errors::RULE,
+    link::rx_ring_overflow::RULE,
+    xdp::drop::RULE,
     qdisc::netem_loss::RULE,
     qdisc::shaper_drop::RULE,
     qdisc::queue_limit::RULE,

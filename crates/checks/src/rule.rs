@@ -58,6 +58,8 @@ pub struct Suspect {
     pub touches: Vec<usize>,
     /// No set of witnesses makes it surer than this.
     pub at_most: f64,
+    /// Causes of which this very suspect is a consequence, beyond those of its rule.
+    pub follows: &'static [&'static str],
     /// True if it cost packets of other traffic than the probes, too: it then counts without a troubled probe.
     pub counted_alone: bool,
 }
@@ -88,7 +90,7 @@ impl Suspect {
             explains: vec![],
             fixes: vec![],
         };
-        Self { finding, touches: vec![], at_most: 1.0, counted_alone: true }
+        Self { finding, touches: vec![], at_most: 1.0, follows: &[], counted_alone: true }
     }
 
     /// Sets the direction.
@@ -152,6 +154,12 @@ impl Suspect {
     /// Limits the confidence.
     pub fn at_most(mut self, confidence: f64) -> Self {
         self.at_most = confidence;
+        self
+    }
+
+    /// Names further causes under which it is folded.
+    pub fn follows(mut self, causes: &'static [&'static str]) -> Self {
+        self.follows = causes;
         self
     }
 

@@ -125,6 +125,17 @@ impl<'a> Way<'a> {
             .any(|hop| hop.incoming.contains(&link) || hop.outgoing.contains(&link))
     }
 
+    /// If request or answer ends so in this namespace, the address that it was going to.
+    pub fn ends_here(&self, space: Space<'_>, end: End) -> Option<IpAddr> {
+        let here = |path: &Path| {
+            path.end == end && path.hops.last().is_some_and(|hop| hop.inode == space.target().netns_inode)
+        };
+        if here(&self.forward) {
+            return self.probe.address;
+        }
+        self.back.as_ref().filter(|back| here(back)).and(self.source)
+    }
+
     /// The probe's packets as they meet a hook of this namespace: request, answer, or both.
     pub fn packets_at(&self, space: Space<'_>, hook: Hook) -> Vec<Packet> {
         let Some(to) = self.probe.address else { return vec![] };

@@ -1,5 +1,7 @@
 //! One file per cause, by layer.
 
+pub mod link;
 pub mod netfilter;
 pub mod path;
 pub mod qdisc;
+pub mod xdp;

@@ -1,0 +1,3 @@
+//! Programs that see a frame before the stack does.
+
+pub mod drop;
