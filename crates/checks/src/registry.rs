@@ -1,7 +1,7 @@
 //! All rules, in the order of a packet's way up from the wire.
 
 use crate::rule::Rule;
-use crate::rules::{link, netfilter, qdisc, xdp};
+use crate::rules::{link, neigh, netfilter, qdisc, route, xdp};
 
 /// Every rule that is judged, one namespace at a time.
 pub const RULES: &[Rule] = &[
@@ -14,6 +14,14 @@ pub const RULES: &[Rule] = &[
     qdisc::shaper_drop::RULE,
     qdisc::queue_limit::RULE,
     qdisc::blackhole::RULE,
+    neigh::unresolved::RULE,
+    neigh::wrong_lladdr::RULE,
+    route::no_route::RULE,
+    route::no_return_route::RULE,
+    route::blackhole::RULE,
+    route::policy_rule::RULE,
+    route::rp_filter::RULE,
+    route::forwarding_off::RULE,
     netfilter::drop_rule::RULE,
     netfilter::drop_policy::RULE,
     netfilter::reject_rule::RULE,

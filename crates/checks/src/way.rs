@@ -125,6 +125,31 @@ impl<'a> Way<'a> {
             .any(|hop| hop.incoming.contains(&link) || hop.outgoing.contains(&link))
     }
 
+    /// True if this namespace routes the request or the answer from one interface to another.
+    pub fn is_forwarded_by(&self, space: Space<'_>) -> bool {
+        let inode = space.target().netns_inode;
+        self.hops()
+            .any(|h| h.inode == inode && !h.bridged && !h.incoming.is_empty() && !h.outgoing.is_empty())
+    }
+
+    /// Interfaces and addresses of the neighbours to which this namespace hands request and answer.
+    pub fn next_hops(&self, space: Space<'_>) -> Vec<(u32, IpAddr)> {
+        let inode = space.target().netns_inode;
+        let ends = [(&self.forward, self.probe.address, self.source)];
+        let back = self.back.as_ref().map(|back| (back, self.source, self.probe.address));
+        let mut out = vec![];
+        for (path, to, from) in ends.into_iter().chain(back) {
+            let routes = path.hops.iter().any(|h| h.inode == inode && !h.bridged && !h.outgoing.is_empty());
+            let Some(to) = to.filter(|_| routes) else { continue };
+            if let Lookup::Via(_, hop) = route::lookup(space, to, from)
+                && let Some(link) = hop.link
+            {
+                out.push((link, hop.gateway.unwrap_or(to)));
+            }
+        }
+        out
+    }
+
     /// If request or answer ends so in this namespace, the address that it was going to.
     pub fn ends_here(&self, space: Space<'_>, end: End) -> Option<IpAddr> {
         let here = |path: &Path| {

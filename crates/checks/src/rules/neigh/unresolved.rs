@@ -1,0 +1,123 @@
+//! `neigh.unresolved`: A neighbour does not answer ARP or ND.
+
+use super::entry;
+use crate::case::Space;
+use crate::coverage::Source;
+use crate::rule::{Judgement, Rule, Suspect, manual};
+use std::net::IpAddr;
+use whydrop_model::{Cause, Direction, Text, text};
+
+/// The cause.
+pub const CAUSE: Cause = Cause {
+    id: "neigh.unresolved",
+    title: text!("A neighbour does not answer ARP or ND", "邻居不应答 ARP 或 ND"),
+    meaning: text!(
+        "The link-layer address of the next hop is unknown, and nobody answers the question for it.",
+        "下一跳的链路层地址未知，而且没有人应答查询。"
+    ),
+    seen_by: text!(
+        "The neighbour entry of the next hop of a lost probe is incomplete or failed; or the kernel dropped packets with NEIGH_FAILED while such an entry exists.",
+        "丢失的探测包的下一跳邻居项为 incomplete 或 failed；或存在这样的邻居项时内核以 NEIGH_FAILED 丢包。"
+    ),
+    why_lost: text!(
+        "Packets wait for the answer, at most a few, and are thrown away after three seconds; the sender gets EHOSTUNREACH.",
+        "包最多有几个在等待应答，三秒后被丢弃，发送方得到 EHOSTUNREACH。"
+    ),
+    what_to_do: text!(
+        "Check that the neighbour is up, has this address and is on the same network; that no filter drops ARP; that the address is right.",
+        "检查邻居是否启动、是否拥有该地址、是否在同一网络；是否有规则丢弃 ARP；地址是否正确。"
+    ),
+    when_wrong: text!(
+        "When somebody looks for a machine that was switched off.",
+        "有人在寻找一台已关机的机器时。"
+    ),
+};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    cause: &CAUSE,
+    needs: &[Source::Neighbours],
+    consequence_of: &[
+        "link.admin_down",
+        "link.no_carrier",
+        "netfilter.arp_drop",
+        "netfilter.bridge_drop",
+        "netfilter.ingress_drop",
+        "qdisc.netem_loss",
+        "qdisc.shaper_drop",
+        "qdisc.queue_limit",
+        "qdisc.blackhole",
+        "tc.action_drop",
+        "tc.bpf_drop",
+        "xdp.drop",
+        "route.no_return_route",
+        "route.blackhole",
+        "route.policy_rule",
+        "route.rp_filter",
+    ],
+    judge,
+};
+
+/// The kernel's names for packets that died waiting for a neighbour.
+const REASONS: &[&str] = &["NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD"];
+
+const SUMMARY: Text = text!(
+    "{ip} on {dev} does not answer ARP or ND, so nothing can be sent to it.",
+    "{dev} 上的 {ip} 不应答 ARP 或 ND，无法向它发送任何包。"
+);
+const STATE: Text = text!("the neighbour entry of {ip} is {state}", "{ip} 的邻居项状态为 {state}");
+const GONE: Text = text!("{ip} has no neighbour entry", "{ip} 没有邻居项");
+const SEARCH: Text = text!(
+    "find out why the neighbour does not answer: is it up, has it this address, is it on this network",
+    "查明邻居为何不应答：是否启动、是否拥有该地址、是否在该网络上"
+);
+
+fn judge(space: Space<'_>) -> Judgement {
+    let events = space.drops_because(REASONS);
+    let mut suspects: Vec<Suspect> = vec![];
+    for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
+        for (link, ip) in way.next_hops(space) {
+            let entry = entry(space.after, link, ip);
+            let unresolved = entry.map_or(events > 0, |e| is_unresolved(&e.state));
+            if unresolved {
+                add(space, &mut suspects, link, ip, events, Some(way.index));
+            }
+        }
+    }
+    // Without a probe: packets died, and an entry says for whom they were.
+    if suspects.is_empty() && space.is_target() && space.case.ways.iter().all(|way| !way.visits(space)) {
+        let failing = space.after.neighbours.iter().filter(|n| is_unresolved(&n.state) && events > 0);
+        for neighbour in failing {
+            add(space, &mut suspects, neighbour.link, neighbour.ip, events, None);
+        }
+        if let [only] = suspects.as_mut_slice() {
+            only.finding.packets_lost = Some(events);
+            only.finding.counted_by = Some("drop events".to_owned());
+        }
+    }
+    suspects.into()
+}
+
+fn add(space: Space<'_>, to: &mut Vec<Suspect>, link: u32, ip: IpAddr, events: u64, probe: Option<usize>) {
+    let dev = space.after.link_name(link);
+    let subject = format!("{ip} dev {dev}");
+    if let Some(known) = to.iter_mut().find(|s| s.finding.subject == subject) {
+        known.touches.extend(probe.filter(|p| !known.touches.contains(p)));
+        return;
+    }
+    let claim = match entry(space.after, link, ip) {
+        Some(entry) => STATE.fill(&[("ip", &ip), ("state", &entry.state)]),
+        None => GONE.fill(&[("ip", &ip)]),
+    };
+    let suspect = Suspect::new(space, &CAUSE, "neigh", subject, SUMMARY.fill(&[("ip", &ip), ("dev", &dev)]))
+        .direction(Direction::Transmit)
+        .evidence(claim, "neighbours", &["ip", "neigh", "show", "dev", &dev])
+        .drop_events(events, "NEIGH_FAILED")
+        .touches(probe.into_iter().collect())
+        .fix(manual(SEARCH));
+    to.push(suspect);
+}
+
+fn is_unresolved(state: &str) -> bool {
+    matches!(state, "incomplete" | "failed")
+}

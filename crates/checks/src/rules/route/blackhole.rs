@@ -1,0 +1,73 @@
+//! `route.blackhole`: A blackhole, unreachable or prohibit route.
+
+use crate::case::Space;
+use crate::coverage::Source;
+use crate::route::{Lookup, lookup};
+use crate::rule::{Judgement, Rule, Suspect, fix};
+use crate::way::End;
+use whydrop_model::action::{Action, RouteSpec};
+use whydrop_model::{Applicability, Cause, Text, text};
+
+/// The cause.
+pub const CAUSE: Cause = Cause {
+    id: "route.blackhole",
+    title: text!("A blackhole, unreachable or prohibit route", "blackhole、unreachable 或 prohibit 路由"),
+    meaning: text!(
+        "A route for the destination says: throw away, or refuse.",
+        "到目的地的路由规定丢弃或拒绝。"
+    ),
+    seen_by: text!(
+        "The routing tables were searched as the kernel does it for each probed address and for the way back, and such a route is the best match.",
+        "按内核的方式为每个被探测的地址及返回方向查找路由表，最佳匹配是这样一条路由。"
+    ),
+    why_lost: text!(
+        "blackhole drops silently, unreachable and prohibit answer with an ICMP error.",
+        "blackhole 静默丢弃，unreachable 和 prohibit 回应 ICMP 错误。"
+    ),
+    what_to_do: text!("Delete the route, or add a more specific one.", "删除该路由，或添加更具体的路由。"),
+    when_wrong: text!(
+        "Routing daemons set such routes on purpose for unused parts of a network.",
+        "路由守护进程会有意为网络中未使用的部分设置这类路由。"
+    ),
+};
+
+/// The rule.
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Routes], consequence_of: &[], judge };
+
+const SUMMARY: Text =
+    text!("A {kind} route takes the packets to {address}.", "一条 {kind} 路由吞掉了发往 {address} 的包。");
+const MATCHES: Text = text!(
+    "{kind} {network} in table {table} is the best match for {address}",
+    "表 {table} 中的 {kind} {network} 是 {address} 的最佳匹配"
+);
+const DELETE: Text = text!("delete the route", "删除该路由");
+
+fn judge(space: Space<'_>) -> Judgement {
+    let mut suspects: Vec<Suspect> = vec![];
+    for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
+        let Some(to) = way.ends_here(space, End::Refused) else { continue };
+        let from = if Some(to) == way.probe.address { way.source } else { way.probe.address };
+        let Lookup::Refused(route) = lookup(space, to, from) else { continue };
+        let network = format!("{}/{}", route.destination, route.prefix);
+        let subject = format!("{} {network}", route.kind);
+        if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == subject) {
+            known.touches.push(way.index);
+            continue;
+        }
+        let words: [(&str, &dyn std::fmt::Display); 4] =
+            [("kind", &route.kind), ("network", &network), ("table", &route.table), ("address", &to)];
+        let delete = Action::RouteDelete(RouteSpec { route: route.clone(), dev: None });
+        let table = route.table.to_string();
+        let mut suspect = Suspect::new(space, &CAUSE, "route", subject.clone(), SUMMARY.fill(&words))
+            .evidence(MATCHES.fill(&words), "routes", &["ip", "route", "show", "table", &table])
+            .exhibit(subject)
+            .touches(vec![way.index])
+            .fix(fix(space, DELETE.phrase(), Applicability::Safe, vec![delete]));
+        let unanswered = space.mib("Ip.OutNoRoutes");
+        if unanswered > 0 {
+            suspect = suspect.counter("Ip.OutNoRoutes", unanswered);
+        }
+        suspects.push(suspect);
+    }
+    suspects.into()
+}

@@ -1,0 +1,63 @@
+//! `route.policy_rule`: A policy rule refuses the packets.
+
+use crate::case::Space;
+use crate::coverage::Source;
+use crate::route::{Lookup, lookup};
+use crate::rule::{Judgement, Rule, Suspect, manual};
+use crate::way::End;
+use whydrop_model::{Cause, Text, text};
+
+/// The cause.
+pub const CAUSE: Cause = Cause {
+    id: "route.policy_rule",
+    title: text!("A policy rule refuses the packets", "策略路由规则拒绝数据包"),
+    meaning: text!(
+        "A rule of ip rule with action blackhole, unreachable or prohibit comes before the tables that hold the route.",
+        "ip rule 中动作为 blackhole、unreachable 或 prohibit 的规则排在含有路由的表之前。"
+    ),
+    seen_by: text!(
+        "The policy rules were followed in order for each probed address and for the way back.",
+        "按顺序为每个被探测的地址及返回方向检查策略规则。"
+    ),
+    why_lost: text!("The route that would fit is never looked at.", "合适的路由根本没有机会被查到。"),
+    what_to_do: text!("Delete the rule: ip rule del priority N.", "删除该规则：ip rule del priority N。"),
+    when_wrong: text!(
+        "Rules that match marks or interfaces are not followed.",
+        "按标记或接口匹配的规则不在检查之列。"
+    ),
+};
+
+/// The rule.
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::PolicyRules], consequence_of: &[], judge };
+
+const SUMMARY: Text = text!(
+    "Policy rule {priority} ({action}) takes the packets to {address}.",
+    "策略规则 {priority}（{action}）拒绝了发往 {address} 的包。"
+);
+const MATCHES: Text = text!(
+    "rule {priority} with action {action} matches {address} before any table is searched",
+    "规则 {priority}（动作 {action}）在查表之前就匹配了 {address}"
+);
+const DELETE: Text = text!("delete the rule: ip rule del priority N", "删除该规则：ip rule del priority N");
+
+fn judge(space: Space<'_>) -> Judgement {
+    let mut suspects: Vec<Suspect> = vec![];
+    for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
+        let Some(to) = way.ends_here(space, End::Refused) else { continue };
+        let from = if Some(to) == way.probe.address { way.source } else { way.probe.address };
+        let Lookup::RefusedByRule(rule) = lookup(space, to, from) else { continue };
+        let subject = format!("ip rule {}", rule.priority);
+        if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == subject) {
+            known.touches.push(way.index);
+            continue;
+        }
+        let words: [(&str, &dyn std::fmt::Display); 3] =
+            [("priority", &rule.priority), ("action", &rule.action), ("address", &to)];
+        let suspect = Suspect::new(space, &CAUSE, "route", subject, SUMMARY.fill(&words))
+            .evidence(MATCHES.fill(&words), "policy rules", &["ip", "rule", "show"])
+            .touches(vec![way.index])
+            .fix(manual(DELETE));
+        suspects.push(suspect);
+    }
+    suspects.into()
+}
