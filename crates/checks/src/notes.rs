@@ -1,29 +1,186 @@
-//! What moved and means no harm.
+//! What moved, or stands above zero, and means no harm.
 
 use crate::case::Space;
 use crate::rule::Suspect;
 use whydrop_model::{Note, NoteStatus, Phrase, Text, text};
 
+/// A movement of one counter that is innocent by itself.
+struct Innocent {
+    counter: &'static str,
+    text: Text,
+}
+
+/// Counters of snmp and netstat that alarm people and name no loss.
+const COUNTERS: &[Innocent] = &[
+    Innocent {
+        counter: "TcpExt.TCPAbortOnData",
+        text: text!(
+            "{n} connections were closed with data unread: the program's choice, nothing is lost on the way",
+            "{n} 个连接在数据未读完时被关闭：是程序的选择，途中没有丢包"
+        ),
+    },
+    Innocent {
+        counter: "TcpExt.TCPAbortOnClose",
+        text: text!(
+            "{n} connections were closed before all was read: the program's choice, nothing is lost on the way",
+            "{n} 个连接在读完之前被关闭：是程序的选择，途中没有丢包"
+        ),
+    },
+    Innocent {
+        counter: "TcpExt.TCPReqQFullDoCookies",
+        text: text!(
+            "{n} SYNs were answered with cookies because the queue was full: none was lost",
+            "队列已满，{n} 个 SYN 以 cookie 作答：没有丢失"
+        ),
+    },
+];
+
+/// Counters of losses: what they hold from before the window is history.
+const HISTORY: &[(&str, &str)] = &[
+    ("TcpExt.ListenOverflows", "tcp.accept_queue_overflow"),
+    ("TcpExt.TCPReqQFullDrop", "tcp.syn_queue_overflow"),
+    ("Udp.RcvbufErrors", "udp.rcvbuf_overflow"),
+    ("TcpExt.IPReversePathFilter", "route.rp_filter"),
+    ("Ip.OutNoRoutes", "route.no_route"),
+];
+
+/// Interface counters of losses.
+const LINK_HISTORY: &[&str] = &["rx_dropped", "tx_dropped", "rx_errors", "tx_errors", "rx_missed_errors"];
+
+/// Drop reasons of frames and packets that were never meant to be taken.
+const BENIGN_REASONS: &[(&str, Text)] = &[
+    (
+        "NO_SOCKET",
+        text!(
+            "{n} packets to closed ports were refused: a scan or a late client, not a loss",
+            "{n} 个发往关闭端口的包被拒绝：扫描或迟到的客户端，不算丢包"
+        ),
+    ),
+    (
+        "UNHANDLED_PROTO",
+        text!(
+            "{n} frames of a protocol that nobody here speaks (LLDP, STP and the like)",
+            "{n} 个本机无人处理的协议的帧（LLDP、STP 等）"
+        ),
+    ),
+    ("OTHERHOST", text!("{n} frames were addressed to other machines", "{n} 个帧是发给其他机器的")),
+    (
+        "QUEUE_PURGE",
+        text!("{n} packets were still unread when their socket was closed", "套接字关闭时还有 {n} 个包未读"),
+    ),
+];
+
 const PROBER: Text = text!(
     "{n} half-open connections were reset by whydrop's own SYN probes",
     "{n} 个半连接被 whydrop 自己的 SYN 探测重置"
 );
+const OLD: Text = text!("stands at {n} and did not move in the window", "值为 {n}，观察窗口内没有变化");
+const UNKNOWN_FRAMES: Text = text!(
+    "rx_dropped rose by {n}, and no packet of the stack is missing: frames that nobody asked for",
+    "rx_dropped +{n}，而协议栈没有缺包：是无人接收的帧"
+);
+const SQUEEZED: Text = text!(
+    "time_squeeze rose by {n}: work was put off to the next round, no packet was lost",
+    "time_squeeze +{n}：工作推迟到下一轮处理，没有丢包"
+);
 
-/// Innocent movements of one namespace.
-pub fn of(space: Space<'_>, _suspects: &[Suspect]) -> Vec<Note> {
-    let mut notes = vec![];
-    let mut benign = |subject: &str, text: Phrase| {
-        notes.push(Note {
-            cause: None,
-            target: space.target().id.clone(),
+/// Notes on one namespace, given what was found.
+pub fn of(space: Space<'_>, suspects: &[Suspect]) -> Vec<Note> {
+    let mut notes = Notes { space, out: vec![] };
+    notes.counters();
+    notes.drop_events();
+    notes.links(suspects);
+    notes.history(suspects);
+    notes.machine();
+    notes.out
+}
+
+struct Notes<'a> {
+    space: Space<'a>,
+    out: Vec<Note>,
+}
+
+impl Notes<'_> {
+    fn add(&mut self, status: NoteStatus, cause: Option<&str>, subject: &str, text: Phrase) {
+        self.out.push(Note {
+            cause: cause.map(str::to_owned),
+            target: self.space.target().id.clone(),
             subject: subject.to_owned(),
-            status: NoteStatus::Benign,
+            status,
             text,
         });
-    };
-    let embryonic = space.mib("TcpExt.EmbryonicRsts");
-    if embryonic > 0 && space.case.ways.iter().any(|way| way.probe.method == "syn") {
-        benign("TcpExt.EmbryonicRsts", PROBER.fill(&[("n", &embryonic)]));
     }
-    notes
+
+    fn counters(&mut self) {
+        let space = self.space;
+        let probed = space.case.ways.iter().any(|way| way.probe.method == "syn" && way.visits(space));
+        let embryonic = space.mib("TcpExt.EmbryonicRsts");
+        if embryonic > 0 && probed {
+            self.add(NoteStatus::Benign, None, "TcpExt.EmbryonicRsts", PROBER.fill(&[("n", &embryonic)]));
+        }
+        for innocent in COUNTERS {
+            let rise = space.mib(innocent.counter);
+            if rise > 0 {
+                self.add(NoteStatus::Benign, None, innocent.counter, innocent.text.fill(&[("n", &rise)]));
+            }
+        }
+    }
+
+    fn drop_events(&mut self) {
+        // What the probes themselves met at a closed port is a finding or nothing.
+        let refused: u64 =
+            self.space.case.ways.iter().filter(|w| w.visits(self.space)).map(|w| w.probe.refused).sum();
+        for (reason, text) in BENIGN_REASONS {
+            let own = if *reason == "NO_SOCKET" { refused } else { 0 };
+            let drops = self.space.drops_because(&[reason]).saturating_sub(own);
+            if drops > 0 {
+                self.add(NoteStatus::Benign, None, reason, text.fill(&[("n", &drops)]));
+            }
+        }
+    }
+
+    fn links(&mut self, suspects: &[Suspect]) {
+        let space = self.space;
+        if suspects.iter().any(|s| s.finding.target == space.target().id) {
+            return;
+        }
+        for link in space.links() {
+            let rise = space.link_rise(link, "rx_dropped");
+            if rise > 0 {
+                let subject = format!("{} rx_dropped", link.name);
+                self.add(NoteStatus::Benign, None, &subject, UNKNOWN_FRAMES.fill(&[("n", &rise)]));
+            }
+        }
+    }
+
+    fn history(&mut self, suspects: &[Suspect]) {
+        let space = self.space;
+        for (name, cause) in HISTORY {
+            let told =
+                suspects.iter().any(|s| s.finding.cause == *cause && s.finding.target == space.target().id);
+            if let Some(value) = space.mib_value(name).filter(|n| *n > 0 && space.mib(name) == 0 && !told) {
+                self.add(NoteStatus::Old, Some(cause), name, OLD.fill(&[("n", &value)]));
+            }
+        }
+        for link in space.links() {
+            for field in LINK_HISTORY {
+                let value = link.stats.get(*field).copied().filter(|n| *n > 0);
+                if let Some(value) = value.filter(|_| space.link_rise(link, field) == 0) {
+                    let subject = format!("{} {field}", link.name);
+                    self.add(NoteStatus::Old, None, &subject, OLD.fill(&[("n", &value)]));
+                }
+            }
+        }
+    }
+
+    fn machine(&mut self) {
+        let [before, after] = &self.space.case.observation.machine;
+        let sum = |m: &whydrop_model::snapshot::MachineSnapshot| {
+            m.softnet.iter().map(|c| c.time_squeeze).sum::<u64>()
+        };
+        let rise = sum(after).saturating_sub(sum(before));
+        if rise > 0 && self.space.target().kind == whydrop_model::TargetKind::Host {
+            self.add(NoteStatus::Benign, None, "softnet time_squeeze", SQUEEZED.fill(&[("n", &rise)]));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! All rules, in the order of a packet's way up from the wire.
 
 use crate::rule::Rule;
-use crate::rules::{link, neigh, netfilter, qdisc, route, xdp};
+use crate::rules::{app, conntrack, link, neigh, netfilter, qdisc, route, softnet, tcp, udp, xdp};
 
 /// Every rule that is judged, one namespace at a time.
 pub const RULES: &[Rule] = &[
@@ -9,6 +9,7 @@ pub const RULES: &[Rule] = &[
     link::no_carrier::RULE,
     link::errors::RULE,
     link::rx_ring_overflow::RULE,
+    softnet::backlog_overflow::RULE,
     xdp::drop::RULE,
     qdisc::netem_loss::RULE,
     qdisc::shaper_drop::RULE,
@@ -32,4 +33,11 @@ pub const RULES: &[Rule] = &[
     netfilter::arp_drop::RULE,
     netfilter::bridge_drop::RULE,
     netfilter::invalid_drop::RULE,
+    conntrack::table_full::RULE,
+    tcp::accept_queue_overflow::RULE,
+    tcp::syn_queue_overflow::RULE,
+    udp::rcvbuf_overflow::RULE,
+    app::not_listening::RULE,
+    app::bound_loopback::RULE,
+    app::bound_wrong_device::RULE,
 ];

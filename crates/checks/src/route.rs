@@ -94,7 +94,12 @@ fn applies(rule: &PolicyRule, to: IpAddr, from: Option<IpAddr>) -> bool {
         (Some((net, prefix)), Some(ip)) => contains(net, prefix, ip),
         (Some(_), None) => false,
     };
-    to_fits && from_fits && rule.iif.is_none() && rule.oif.is_none() && rule.fwmark.is_none()
+    to_fits
+        && from_fits
+        && rule.iif.is_none()
+        && rule.oif.is_none()
+        && rule.fwmark.is_none()
+        && rule.conditions.is_empty()
 }
 
 fn first_match<'a>(routes: &'a [Route], tables: &[u32], to: IpAddr) -> Option<Lookup<'a>> {

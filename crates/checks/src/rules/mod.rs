@@ -1,9 +1,14 @@
 //! One file per cause, by layer.
 
+pub mod app;
+pub mod conntrack;
 pub mod link;
 pub mod neigh;
 pub mod netfilter;
 pub mod path;
 pub mod qdisc;
 pub mod route;
+pub mod softnet;
+pub mod tcp;
+pub mod udp;
 pub mod xdp;

@@ -57,6 +57,7 @@ fn a_policy_rule_that_refuses() {
         iif: None,
         oif: None,
         fwmark: None,
+        conditions: vec![],
     };
     let mut world = World::pair();
     world.both(CLIENT, |s| {

@@ -1,0 +1,61 @@
+//! `app.bound_wrong_device`: the service is bound to another interface.
+
+use super::{Kind, refusals};
+use crate::case::Space;
+use crate::coverage::Source;
+use crate::rule::{Judgement, Rule, Suspect, manual};
+use whydrop_model::{Cause, Direction, Text, text};
+
+/// The cause.
+pub const CAUSE: Cause = Cause {
+    id: "app.bound_wrong_device",
+    title: text!("The service is bound to another interface", "服务绑定在另一个接口上"),
+    meaning: text!(
+        "A program has the port open, but on the address or device of another interface.",
+        "程序打开了该端口，但绑定在另一个接口的地址或设备上。"
+    ),
+    seen_by: text!(
+        "A probe was refused, and the only listeners of the port are bound to other addresses or devices.",
+        "探测被拒绝，而该端口的监听套接字只绑定在其他地址或设备上。"
+    ),
+    why_lost: text!(
+        "For the probed address nobody listens: the kernel refuses the connection.",
+        "被探测的地址上没有程序监听：内核拒绝连接。"
+    ),
+    what_to_do: text!(
+        "Let the service listen on the wanted address, or on all.",
+        "让服务监听所需的地址或全部地址。"
+    ),
+    when_wrong: text!(
+        "When the service must be reached through the other interface only.",
+        "服务只应通过另一个接口访问时。"
+    ),
+};
+
+/// The rule.
+pub const RULE: Rule =
+    Rule { cause: &CAUSE, needs: &[Source::Sockets], consequence_of: &["netfilter.reject_rule"], judge };
+
+const SUMMARY: Text = text!(
+    "The service on port {port} is bound to {listener}: {address} refuses connections.",
+    "端口 {port} 上的服务绑定在 {listener}：{address} 拒绝连接。"
+);
+const SEEN: Text = text!("the only listener is {listener}", "唯一的监听套接字是 {listener}");
+const DO: Text =
+    text!("let the service listen on {address} or on all addresses", "让服务监听 {address} 或全部地址");
+
+fn judge(space: Space<'_>) -> Judgement {
+    let suspects = refusals(space).into_iter().filter(|r| r.kind == Kind::Elsewhere).map(|refusal| {
+        let words: [(&str, &dyn std::fmt::Display); 3] =
+            [("port", &refusal.port), ("address", &refusal.address), ("listener", &refusal.listener)];
+        let option = if refusal.protocol == "tcp" { "-lntp" } else { "-lunp" };
+        let mut start = manual(DO);
+        start.title = DO.fill(&words);
+        Suspect::new(space, &CAUSE, "socket.lookup", refusal.subject(), SUMMARY.fill(&words))
+            .direction(Direction::Receive)
+            .evidence(SEEN.fill(&words), "sockets", &["ss", option])
+            .touches(refusal.probes)
+            .fix(start)
+    });
+    suspects.collect::<Vec<_>>().into()
+}

@@ -1,0 +1,63 @@
+//! `app.not_listening`: nothing listens on the port.
+
+use super::{Kind, refusals};
+use crate::case::Space;
+use crate::coverage::Source;
+use crate::rule::{Judgement, Rule, Suspect, manual};
+use whydrop_model::{Cause, Direction, Text, text};
+
+/// The cause.
+pub const CAUSE: Cause = Cause {
+    id: "app.not_listening",
+    title: text!("Nothing listens on the port", "端口上没有程序监听"),
+    meaning: text!(
+        "The machine is reached, but no program has the port open.",
+        "能够到达该机器，但没有程序打开这个端口。"
+    ),
+    seen_by: text!(
+        "A probe was refused, and the probed namespace has no socket for the port. Ports that nobody named are not judged: a refused scan is no fault.",
+        "探测被拒绝，且被探测的命名空间中没有该端口的套接字。未被指名的端口不作判断：扫描被拒绝不是故障。"
+    ),
+    why_lost: text!(
+        "The kernel answers with a TCP reset or ICMP port unreachable.",
+        "内核以 TCP RST 或 ICMP 端口不可达作答。"
+    ),
+    what_to_do: text!(
+        "Start the service, or use the port on which it listens.",
+        "启动服务，或使用它实际监听的端口。"
+    ),
+    when_wrong: text!(
+        "When the service listens in another namespace that is reached through a port mapping.",
+        "服务在另一个命名空间监听并通过端口映射访问时。"
+    ),
+};
+
+/// The rule.
+pub const RULE: Rule =
+    Rule { cause: &CAUSE, needs: &[Source::Sockets], consequence_of: &["netfilter.reject_rule"], judge };
+
+const SUMMARY: Text = text!(
+    "Nothing listens on port {port} of {address}: connections are refused.",
+    "{address} 的端口 {port} 上没有程序监听：连接被拒绝。"
+);
+const SEEN: Text = text!("no socket listens on port {port}", "没有套接字监听端口 {port}");
+const DO: Text = text!(
+    "start the service that should listen on port {port}, or use the port on which it listens",
+    "启动应监听端口 {port} 的服务，或使用它实际监听的端口"
+);
+
+fn judge(space: Space<'_>) -> Judgement {
+    let suspects = refusals(space).into_iter().filter(|r| r.kind == Kind::Nothing).map(|refusal| {
+        let words: [(&str, &dyn std::fmt::Display); 3] =
+            [("port", &refusal.port), ("address", &refusal.address), ("listener", &refusal.listener)];
+        let option = if refusal.protocol == "tcp" { "-lntp" } else { "-lunp" };
+        let mut start = manual(DO);
+        start.title = DO.fill(&words);
+        Suspect::new(space, &CAUSE, "socket.lookup", refusal.subject(), SUMMARY.fill(&words))
+            .direction(Direction::Receive)
+            .evidence(SEEN.fill(&words), "sockets", &["ss", option])
+            .touches(refusal.probes)
+            .fix(start)
+    });
+    suspects.collect::<Vec<_>>().into()
+}

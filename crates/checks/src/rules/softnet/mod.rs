@@ -1,0 +1,3 @@
+//! The per-CPU queues before the stack.
+
+pub mod backlog_overflow;

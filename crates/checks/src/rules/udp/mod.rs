@@ -1,0 +1,3 @@
+//! UDP sockets.
+
+pub mod rcvbuf_overflow;
