@@ -83,4 +83,11 @@ impl Diagnosis {
         assert_eq!(self.report["verdict"], verdict, "\n{}", self.said);
         assert_eq!(self.status, status, "\n{}", self.said);
     }
+
+    /// Asserts that a note names this cause.
+    #[track_caller]
+    pub fn assert_note(&self, cause: &str) {
+        let notes = self.report["notes"].as_array().expect("notes is a list");
+        assert!(notes.iter().any(|note| note["cause"] == cause), "no note {cause}\n{}", self.said);
+    }
 }

@@ -28,14 +28,18 @@ impl Scenario {
         Self { folder: root().join(name) }
     }
 
-    /// All of them, sorted. Panics if there is none: a test of nothing must not pass.
+    /// All that have a recording, sorted. Panics if there is none: a test of nothing must not pass.
     pub fn all() -> Vec<Self> {
         let folders = |path: &Path| -> Vec<PathBuf> {
             let entries = fs::read_dir(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             entries.map(|entry| entry.expect("a folder entry").path()).filter(|path| path.is_dir()).collect()
         };
-        let mut cases: Vec<Self> =
-            folders(&root()).iter().flat_map(|cause| folders(cause)).map(|folder| Self { folder }).collect();
+        let mut cases: Vec<Self> = folders(&root())
+            .iter()
+            .flat_map(|cause| folders(cause))
+            .map(|folder| Self { folder })
+            .filter(|scenario| Path::new(&scenario.record()).exists())
+            .collect();
         cases.sort_by(|a, b| a.folder.cmp(&b.folder));
         assert!(!cases.is_empty(), "no scenario below {}", root().display());
         cases

@@ -8,13 +8,8 @@ fn every_recording_is_judged_as_expected() {
         let (record, expect) = (scenario.record(), scenario.expect());
         let seen = diagnose(&["diagnose", "--replay", &record]);
         seen.assert_causes(&expect.causes.iter().map(String::as_str).collect::<Vec<_>>());
-        let notes = seen.report["notes"].as_array().expect("notes is a list");
         for cause in &expect.notes {
-            assert!(
-                notes.iter().any(|n| n["cause"] == cause.as_str()),
-                "{record}: no note {cause}\n{}",
-                seen.said
-            );
+            seen.assert_note(cause);
         }
         let number = |name: &str| seen.report["ledger"][name].as_u64().expect("a number");
         assert_eq!(number("lost"), number("explained") + number("unexplained"), "{record}");

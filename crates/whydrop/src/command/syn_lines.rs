@@ -3,7 +3,7 @@
 use whydrop_model::ProbeResult;
 use whydrop_probe::progress::Reply;
 
-/// `len=44 ip=10.0.0.2 ttl=64 DF id=0 sport=80 flags=SA seq=3 win=64240 rtt=7.5 ms`. What was not seen is left out.
+/// `len=44 ip=10.0.0.2 ttl=64 DF id=0 sport=80 flags=SA seq=3 win=64240 rtt=7.52 ms`. What was not seen is left out.
 pub fn reply(reply: &Reply, port: u16) -> String {
     let mut words = vec![];
     words.extend(reply.length.map(|n| format!("len={n}")));
@@ -19,7 +19,8 @@ pub fn reply(reply: &Reply, port: u16) -> String {
     }
     words.push(format!("seq={}", reply.seq));
     words.push(format!("win={}", reply.detail.window));
-    words.push(format!("rtt={:.1} ms", reply.rtt_ms));
+    // hping3 gives one decimal; on a veth that is 0.0.
+    words.push(format!("rtt={:.2} ms", reply.rtt_ms));
     words.join(" ")
 }
 

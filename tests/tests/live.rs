@@ -6,7 +6,7 @@
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::{ExitCode, Output};
 use whydrop_lab::{Fault, Lab};
-use whydrop_tests::{Diagnosis, diagnose, whydrop};
+use whydrop_tests::{Diagnosis, Scenario, diagnose, whydrop};
 
 /// Most of a test is waiting for windows to pass.
 const THREADS: usize = 6;
@@ -48,34 +48,47 @@ fn is_root() -> bool {
 /// The cycle of one fault.
 fn live(fault: Fault) -> Result<(), Failed> {
     let causes = fault.causes;
+    let scenario = scenario(&fault);
+    let expect = scenario.expect();
+    assert_eq!(expect.causes, causes, "{}: the lab and expect.toml differ", fault.id);
     let name = format!("wd-live-{}-{}", fault.id.replace(['.', '/', '_'], "-"), std::process::id());
     let mut lab = Lab::build(fault, &name)?;
-    look(&lab).assert_causes(&[]);
+    look(&lab, &[]).assert_causes(&[]);
     lab.break_it()?;
-    let found = look(&lab);
+    let found = look(&lab, &scenario.record_arguments());
     found.assert_causes(causes);
+    for cause in &expect.notes {
+        found.assert_note(cause);
+    }
     if causes.is_empty() {
         return Ok(());
     }
     match fix(&lab, &found) {
         Some(transaction) => {
-            look(&lab).assert_causes(&[]);
+            look(&lab, &[]).assert_causes(&[]);
             undo(&transaction);
         }
         // Only a person can do it: here that is the lab itself.
         None => {
             lab.mend()?;
-            look(&lab).assert_causes(&[]);
+            look(&lab, &[]).assert_causes(&[]);
             lab.break_it()?;
         }
     }
-    look(&lab).assert_causes(causes);
+    look(&lab, &[]).assert_causes(causes);
     Ok(())
 }
 
-fn look(lab: &Lab) -> Diagnosis {
+/// Its folder below `scenarios/`.
+fn scenario(fault: &Fault) -> Scenario {
+    let (cause, case) = fault.id.split_once('/').unwrap_or((fault.id, "basic"));
+    Scenario::named(&format!("{cause}/{case}"))
+}
+
+fn look(lab: &Lab, more: &[String]) -> Diagnosis {
     let mut words = vec!["diagnose".to_owned(), "--duration".into(), WINDOW.into()];
     words.extend(lab.words());
+    words.extend_from_slice(more);
     diagnose(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
