@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod codec;
+pub mod connect;
 pub mod flight;
 pub mod http;
 pub mod progress;

@@ -43,7 +43,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
                 job.tell(account.counts(), Event::NotSent(seq, errno));
                 continue;
             }
-            Get::Done { sport, began, exchange, http } => (sport, began, exchange, http),
+            Get::Done(done) => (done.sport, done.began, done.exchange, done.http),
         };
         account.sent(sport, began, None);
         if let Some(total) = exchange.total() {
@@ -120,7 +120,14 @@ fn authority(job: &Job<'_>, remote: SocketAddr) -> String {
 
 enum Get {
     NotSent(&'static str),
-    Done { sport: u16, began: Nanos, exchange: Exchange, http: Http },
+    Done(Box<Done>),
+}
+
+struct Done {
+    sport: u16,
+    began: Nanos,
+    exchange: Exchange,
+    http: Http,
 }
 
 /// One GET; none if the run was cancelled for more than a second while it was going on.
@@ -141,7 +148,7 @@ fn get(job: &Job<'_>, remote: SocketAddr, request: &[u8], timeout: Nanos) -> Res
             let mut exchange = Exchange::new(began);
             exchange.failed("ECONNREFUSED", clock::now());
             let http = exchange.phases();
-            return Ok(Some(Get::Done { sport: 0, began, exchange, http }));
+            return Ok(Some(Get::Done(Box::new(Done { sport: 0, began, exchange, http }))));
         }
         Err(e) => return Ok(Some(Get::NotSent(errno_name(&e)))),
     }
@@ -172,7 +179,7 @@ fn get(job: &Job<'_>, remote: SocketAddr, request: &[u8], timeout: Nanos) -> Res
         http.retransmissions = Some(info.total_retrans);
         http.mss = phase.connected.then_some((info.snd_mss, info.rcv_mss));
     }
-    Ok(Some(Get::Done { sport, began, exchange, http }))
+    Ok(Some(Get::Done(Box::new(Done { sport, began, exchange, http }))))
 }
 
 struct Phase<'a> {

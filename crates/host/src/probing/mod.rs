@@ -1,6 +1,7 @@
 //! Probes on the wire: sockets and clocks for the engines of `whydrop_probe`.
 
 mod clock;
+mod connect;
 mod filter;
 mod http;
 mod packets;

@@ -19,6 +19,9 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
     let raw = match Tap::raw(v4, protocol::TCP) {
         Ok(raw) => raw,
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            return super::connect::run(job, remote);
+        }
         Err(e) => return Err(fail("open a raw socket for", job.spec, &e)),
     };
     let spec = job.spec;
