@@ -13,7 +13,7 @@ pub fn whydrop() -> Command {
         None => build(),
     }));
     // Texts are compared in English whatever the locale of the machine.
-    command.args(["--lang", "en"]);
+    command.env("WHYDROP_LANG", "en");
     command
 }
 

@@ -39,7 +39,14 @@ impl Error {
         // "Operation not permitted (os error 1)" -> "operation not permitted"
         let text = error.to_string();
         let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
-        Self { operation, object: object.into(), reason: words, errno: errno(error), hint: None, close: vec![] }
+        Self {
+            operation,
+            object: object.into(),
+            reason: words,
+            errno: errno(error),
+            hint: None,
+            close: vec![],
+        }
     }
 
     /// The same error with a hint.

@@ -1,6 +1,6 @@
 //! The document that leaves the program.
 
-use crate::finding::{Finding, Note};
+use crate::finding::{Finding, Note, Severity};
 use crate::probe::ProbeResult;
 use crate::target::Target;
 use serde::{Deserialize, Serialize};
@@ -117,5 +117,16 @@ impl Report {
     /// The target with this id.
     pub fn target(&self, id: &str) -> Option<&Target> {
         self.targets.iter().find(|t| t.id == id)
+    }
+
+    /// Leaves out findings below `least`. The ledger keeps its rows: what was lost stays lost, shown or not.
+    pub fn keep(&mut self, least: Severity) {
+        let kept: Vec<bool> = self.findings.iter().map(|f| f.severity >= least).collect();
+        let new_index =
+            |old: usize| kept.get(old).copied()?.then(|| kept.iter().take(old).filter(|kept| **kept).count());
+        for entry in &mut self.ledger.entries {
+            entry.finding = entry.finding.and_then(new_index);
+        }
+        self.findings.retain(|f| f.severity >= least);
     }
 }

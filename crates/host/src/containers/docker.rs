@@ -39,7 +39,7 @@ fn connect(engine: TargetKind) -> Result<Option<(Docker, tokio::runtime::Runtime
     let docker = Docker::connect_with_unix(&path, TIMEOUT_S, bollard::API_DEFAULT_VERSION)
         .map_err(|e| fail(e.to_string()))?;
     let docker = runtime.block_on(docker.negotiate_version()).map_err(|e| {
-        fail(chain(&e)).with_hint(
+        fail(innermost(&e)).with_hint(
             text!(
                 "run it as root, or as a member of the engine's group",
                 "以 root 身份运行，或加入该引擎的用户组"
@@ -50,15 +50,13 @@ fn connect(engine: TargetKind) -> Result<Option<(Docker, tokio::runtime::Runtime
     Ok(Some((docker, runtime)))
 }
 
-/// An error with its causes: bollard's own words alone hide the errno.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
+/// The innermost cause of an error: bollard's own words hide the kernel's.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
     }
-    text
+    last.to_string()
 }
 
 pub(super) fn list(engine: TargetKind) -> Result<Option<Vec<Container>>, Error> {
@@ -66,7 +64,7 @@ pub(super) fn list(engine: TargetKind) -> Result<Option<Vec<Container>>, Error> 
     let options = ListContainersOptionsBuilder::new().all(true).build();
     let summaries = runtime
         .block_on(docker.list_containers(Some(options)))
-        .map_err(|e| Error::new("list", format!("the containers of {}", word(engine)), chain(&e)))?;
+        .map_err(|e| Error::new("list", format!("the containers of {}", word(engine)), innermost(&e)))?;
     let container = |s: bollard::models::ContainerSummary| {
         let names = s.names.into_iter().flatten().map(|n| n.trim_start_matches('/').to_owned()).collect();
         let running = s.state.is_some_and(|state| state.to_string() == "running");
@@ -83,7 +81,7 @@ pub(super) fn pid(container: &Container) -> Result<u32, Error> {
         return Err(fail("the engine's socket is gone".into()));
     };
     let answer =
-        runtime.block_on(docker.inspect_container(&container.id, None)).map_err(|e| fail(chain(&e)))?;
+        runtime.block_on(docker.inspect_container(&container.id, None)).map_err(|e| fail(innermost(&e)))?;
     match answer.state.and_then(|s| s.pid) {
         Some(pid) if pid > 0 => u32::try_from(pid).map_err(|e| fail(e.to_string())),
         _ => Err(fail("the container is not running".into())),

@@ -66,6 +66,8 @@ pub enum Format {
     Text,
     /// The contract.
     Json,
+    /// For tickets.
+    Markdown,
 }
 
 /// A severity, as typed.
@@ -98,7 +100,7 @@ impl OutputArgs {
     /// Writes the report where and how it is wanted.
     pub fn show(&self, report: &mut Report) -> Result<()> {
         if self.min_severity == Some(MinSeverity::Critical) {
-            report.findings.retain(|f| f.severity >= Severity::Critical);
+            report.keep(Severity::Critical);
         }
         match &self.output {
             Some(path) => {
@@ -131,6 +133,7 @@ impl OutputArgs {
         };
         match format {
             Format::Text => report::text::write(report, &options, out)?,
+            Format::Markdown => report::markdown::write(report, lang(), out)?,
             Format::Json => report::json::write(report, lang(), env!("CARGO_PKG_VERSION"), out)?,
         }
         Ok(())

@@ -37,8 +37,8 @@ pub struct ObserveArgs {
     pub all: bool,
     /// Probes.
     #[arg(long = "probe", value_name = "URL", help = say(text!(
-        "Probe this while observing: tcp://host:port, http://host/path … (repeatable)",
-        "观察期间探测此地址：tcp://主机:端口、http://主机/路径 等（可重复）")))]
+        "Probe this while observing: tcp://host:port, http://host/path and more (repeatable)",
+        "观察期间探测此地址：tcp://主机:端口、http://主机/路径等（可重复）")))]
     pub probes: Vec<String>,
     /// Where probes start.
     #[arg(long, value_name = "TARGET",
