@@ -1,7 +1,7 @@
 //! All rules, in the order of a packet's way up from the wire.
 
 use crate::rule::Rule;
-use crate::rules::{app, conntrack, link, neigh, netfilter, qdisc, route, softnet, tcp, udp, xdp};
+use crate::rules::{app, conntrack, link, mtu, neigh, netfilter, qdisc, route, softnet, tc, tcp, udp, xdp};
 
 /// Every rule that is judged, one namespace at a time.
 pub const RULES: &[Rule] = &[
@@ -11,10 +11,16 @@ pub const RULES: &[Rule] = &[
     link::rx_ring_overflow::RULE,
     softnet::backlog_overflow::RULE,
     xdp::drop::RULE,
+    tc::action_drop::RULE,
+    tc::police::RULE,
+    tc::bpf_drop::RULE,
     qdisc::netem_loss::RULE,
     qdisc::shaper_drop::RULE,
     qdisc::queue_limit::RULE,
     qdisc::blackhole::RULE,
+    mtu::too_small::RULE,
+    mtu::peer_mismatch::RULE,
+    mtu::pmtu_blackhole::RULE,
     neigh::unresolved::RULE,
     neigh::wrong_lladdr::RULE,
     route::no_route::RULE,

@@ -3,12 +3,14 @@
 pub mod app;
 pub mod conntrack;
 pub mod link;
+pub mod mtu;
 pub mod neigh;
 pub mod netfilter;
 pub mod path;
 pub mod qdisc;
 pub mod route;
 pub mod softnet;
+pub mod tc;
 pub mod tcp;
 pub mod udp;
 pub mod xdp;

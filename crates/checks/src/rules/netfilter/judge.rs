@@ -15,6 +15,10 @@ const MAX_RULE_TEXT: usize = 300;
 /// A rule without counter that only perhaps takes the lost packets is no more than probable.
 const PERHAPS: f64 = 0.6;
 
+/// IPPROTO_ICMP, IPPROTO_ICMPV6.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
 const RULE_ROSE: Text = text!("its counter rose by {n}", "规则计数 +{n}");
 const NO_COUNTER: Text = text!(
     "it has no counter, but fits packets that were dropped in its chain's hook",
@@ -130,7 +134,10 @@ fn suspect(space: Space<'_>, cause: &'static Cause, dropping: &Dropping<'_>, sum
         .touches(dropping.touches(space))
         .fix(delete(space, dropping));
     suspect.finding.direction = dropping.direction();
-    suspect
+    match dropping.rule.matches.iter().any(|m| matches!(m, Match::L4Proto(ICMP | ICMPV6))) {
+        true => suspect.follows(&["mtu.pmtu_blackhole"]),
+        false => suspect,
+    }
 }
 
 /// `30 % of the ` for a random rule; empty for one that takes all that fits.
