@@ -28,8 +28,7 @@ pub fn judge(observation: &Observation) -> Report {
     for rule in RULES {
         for space in &spaces {
             let judgement = (rule.judge)(*space);
-            suspects
-                .extend(judgement.suspects.into_iter().filter(|s| relevant(*space, s)).map(|s| (rule, s)));
+            suspects.extend(judgement.suspects.into_iter().filter(|s| relevant(case, s)).map(|s| (rule, s)));
             notes.extend(judgement.notes.into_iter().filter(|_| space.is_target()));
         }
     }
@@ -57,10 +56,10 @@ pub fn judge(observation: &Observation) -> Report {
 }
 
 /// In a namespace that the user asked about every loss counts. Where probes only start, what cost the probes.
-fn relevant(space: Space<'_>, suspect: &Suspect) -> bool {
-    let ways = suspect.touches.iter().filter_map(|i| space.case.ways.get(*i));
-    let harmed = ways.into_iter().any(|way| way.troubled() || way.refused());
-    harmed || (space.is_target() && suspect.counted_alone)
+fn relevant(case: Case<'_>, suspect: &Suspect) -> bool {
+    let mut ways = suspect.touches.iter().filter_map(|i| case.ways.get(*i));
+    let asked = case.space(&suspect.finding.target).is_some_and(|space| space.is_target());
+    ways.any(|way| way.troubled() || way.refused()) || (asked && suspect.counted_alone)
 }
 
 fn verdict(observation: &Observation, spaces: &[Space<'_>], suspects: &[Suspect], book: &Ledger) -> Verdict {

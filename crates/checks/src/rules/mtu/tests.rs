@@ -34,7 +34,7 @@ fn http(error: Option<&str>) -> Http {
 
 /// Frames of the client that the server discards.
 fn too_big(world: &mut World, n: u64) {
-    let count = |field: &'static str, n: u64| set(move |l| drop(l.stats.insert(field.into(), n)));
+    let count = |field: &'static str, n: u64| set(move |l| l.stats.extend([(field.to_owned(), n)]));
     world.both(SERVER, count("rx_dropped", 0)).both(CLIENT, count("tx_dropped", 0));
     world.after(SERVER, count("rx_dropped", n)).after(CLIENT, count("tx_dropped", n));
 }
@@ -73,7 +73,7 @@ fn ends_that_disagree() {
 
     // The smaller end is where probes start: the loss is the target's all the same, and the fix is there.
     let mut world = mtu(1500, 1000);
-    let count = |field: &'static str, n: u64| set(move |l| drop(l.stats.insert(field.into(), n)));
+    let count = |field: &'static str, n: u64| set(move |l| l.stats.extend([(field.to_owned(), n)]));
     world.both(CLIENT, count("rx_dropped", 0)).both(SERVER, count("tx_dropped", 0));
     world.after(CLIENT, count("rx_dropped", 7)).after(SERVER, count("tx_dropped", 7));
     assert_eq!(world.found(), ["mtu.peer_mismatch @ netns:server: eth0"]);
@@ -90,6 +90,9 @@ fn dropped_frames_between_equal_ends_are_not_the_mtu() {
 #[test]
 fn a_path_that_swallows_big_packets() {
     let mut world = World::pair();
+    world.both(CLIENT, |s| {
+        s.routes = Reading::Present(vec![route("0.0.0.0/0", "unicast", Some("10.0.0.254"), Some(2))]);
+    });
     let probe = world.probe("pmtu://10.9.0.9", 10, 4);
     probe.method = "pmtu".into();
     probe.pmtu =

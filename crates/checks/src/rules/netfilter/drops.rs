@@ -3,7 +3,7 @@
 use super::policy;
 use crate::case::Space;
 use crate::packet::{Fit, Packet, reaches_rule};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use whydrop_model::Direction;
 use whydrop_model::delta::Change;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
@@ -225,15 +225,18 @@ pub fn leaves_rest_to(space: Space<'_>, hooks: &[Hook], gate: &Rule, conditions:
 /// The rules of a chain as they stood at the start of the window, found again by handle, or where the back end has
 /// none, by text and occurrence.
 struct Twins<'a> {
-    by_handle: HashMap<u64, &'a Rule>,
-    by_text: HashMap<&'a str, VecDeque<&'a Rule>>,
+    by_handle: BTreeMap<u64, &'a Rule>,
+    by_text: BTreeMap<&'a str, VecDeque<&'a Rule>>,
     readable: bool,
 }
 
 impl<'a> Twins<'a> {
     fn of(space: Space<'a>, chain: &Chain) -> Self {
-        let mut twins =
-            Self { by_handle: HashMap::new(), by_text: HashMap::new(), readable: was_readable(space, chain) };
+        let mut twins = Self {
+            by_handle: BTreeMap::new(),
+            by_text: BTreeMap::new(),
+            readable: was_readable(space, chain),
+        };
         for rule in space.before.chains().find(|c| c.same(chain)).into_iter().flat_map(|c| &c.rules) {
             match rule.handle {
                 Some(handle) => drop(twins.by_handle.insert(handle, rule)),

@@ -47,8 +47,8 @@ pub fn policies<'a>(space: Space<'a>) -> Vec<Policy<'a>> {
     let silent_rule = super::drops::silent(space, &all).is_some();
     dropping_chains(space)
         .map(|(chain, hook)| {
-            let gates = chain.rules.iter().filter_map(|r| limits_below(r).map(|class| (r, class)));
-            let gate = gates.filter(|(gate, _)| leaves_rest_to(space, &[hook], gate, &[])).last();
+            let mut gates = chain.rules.iter().filter_map(|r| limits_below(r).map(|class| (r, class)));
+            let gate = gates.rfind(|(gate, _)| leaves_rest_to(space, &[hook], gate, &[]));
             let dropped = rise(space, chain);
             let fit = fit_of_lost(space, chain, hook);
             let silent = dropped.is_none() && !silent_rule && fit != Fit::No;
