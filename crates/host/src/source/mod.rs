@@ -9,6 +9,8 @@ pub mod filter;
 pub mod iptables_legacy;
 pub mod link;
 pub mod link_details;
+#[cfg(test)]
+mod live;
 pub mod neighbour;
 pub mod netnsid;
 pub mod nftables;
