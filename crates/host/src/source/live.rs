@@ -102,8 +102,8 @@ fn options_of_qdiscs() {
         assert!(model.as_deref() == Some(name) && near(loss, expected), "{words}: {model:?} {loss}");
     }
     assert!(matches!(
-        qdisc("netem delay 400s"),
-        QdiscOptions::Netem { delay_us: 400_000_000, loss: 0.0, .. }
+        qdisc("netem delay 200s"),
+        QdiscOptions::Netem { delay_us: 200_000_000, loss: 0.0, .. }
     ));
     assert_eq!(
         qdisc("tbf rate 1mbit burst 10k limit 20k"),
