@@ -6,9 +6,11 @@
 mod namespace;
 mod program;
 mod scenario;
+mod tracing;
 mod web_server;
 
 pub use namespace::{Background, Namespace, command};
 pub use program::{Diagnosis, diagnose, whydrop};
 pub use scenario::{Expect, Scenario};
+pub use tracing::{Row, Trace, Traced};
 pub use web_server::WebServer;

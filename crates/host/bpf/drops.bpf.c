@@ -19,9 +19,11 @@ volatile const __u8 with_stack = 0;
 #define ALWAYS_SAMPLED 64
 // After that so many per CPU and jiffy: 400 to 4000 a second, depending on CONFIG_HZ.
 #define SAMPLED_PER_JIFFY 4
-// Inodes of namespaces are given from 0xF0000000 on (PROC_DYNAMIC_FIRST), the first network namespace from
-// 0xEFFFFFF0 on since 6.18. Anything below was no namespace: a union of struct sk_buff showed another member.
+// Inodes of namespaces are given from 0xF0000000 on (PROC_DYNAMIC_FIRST), one by one; that of the first network
+// namespace lies below, from 0xEFFFFFF0 on, since 6.18. Anything else was no namespace: a union of struct sk_buff
+// showed another member. (The upper half of a kernel pointer, 0xFFFFnnnn, is no namespace, either.)
 #define LOWEST_NAMESPACE 0xEFFFFFF0u
+#define HIGHEST_NAMESPACE 0xFEFFFFFFu
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define IPPROTO_TCP 6
@@ -117,7 +119,7 @@ static __always_inline __u32 device_netns(struct net_device *dev, const int dire
 	if (!is_kernel_pointer(net))
 		return 0;
 	__u32 inum = GET(net, ns.inum);
-	return inum >= LOWEST_NAMESPACE ? inum : 0;
+	return inum >= LOWEST_NAMESPACE && inum <= HIGHEST_NAMESPACE ? inum : 0;
 }
 
 static __always_inline __u32 socket_netns(struct sock *sk, const int direct)
@@ -126,7 +128,7 @@ static __always_inline __u32 socket_netns(struct sock *sk, const int direct)
 	if (!is_kernel_pointer(net))
 		return 0;
 	__u32 inum = GET(net, ns.inum);
-	return inum >= LOWEST_NAMESPACE ? inum : 0;
+	return inum >= LOWEST_NAMESPACE && inum <= HIGHEST_NAMESPACE ? inum : 0;
 }
 
 static __always_inline void read_owner(struct sample *sample, struct sock *sk, const int direct)
@@ -233,18 +235,18 @@ static __always_inline int on_drop(void *ctx, struct sk_buff *skb, __u64 locatio
 {
 	struct shape shape = { .location = location, .reason = reason };
 
-	// skb->dev shares its place with a red-black tree node and with UDP's notes; a socket, where there is one,
-	// is the better witness of the namespace.
-	struct sock *sk = rx_sk;
-	if (!sk)
-		sk = GET(skb, sk);
-	if (sk)
-		shape.netns = socket_netns(sk, direct);
-
+	// The device tells where the packet is now: until the IP layer takes it, a packet that crossed a veth still
+	// belongs to the socket that sent it, in the other namespace. But skb->dev shares its place with a red-black
+	// tree node and with UDP's notes, so that only a device with a namespace is believed.
 	struct net_device *dev = GET(skb, dev);
 	__u32 dev_netns = is_kernel_pointer(dev) ? device_netns(dev, direct) : 0;
 	if (!dev_netns)
 		dev = 0;
+	struct sock *sk = rx_sk;
+	if (!sk)
+		sk = GET(skb, sk);
+	if (rx_sk || !dev_netns)
+		shape.netns = sk ? socket_netns(sk, direct) : 0;
 	if (!shape.netns)
 		shape.netns = dev_netns;
 
