@@ -113,6 +113,8 @@ impl Site {
             far.address(peer, IpAddr::V4(peer_ip), PREFIX)?;
             near.up(name)?;
             far.up(peer)?;
+            near.wait_up(name)?;
+            far.wait_up(peer)?;
         }
         if topology == Topology::Routed {
             let network = |ip: Ipv4Addr| IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & !0xff));

@@ -1,6 +1,7 @@
 //! Interfaces of a namespace: made, joined, addressed, switched on.
 
 use crate::error::{Error, Result};
+use crate::source::link;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::Netns;
 use netlink_bindings::traits::{NetlinkRequest, Pusher};
@@ -9,11 +10,15 @@ use netlink_bindings::{rt_addr, rt_link, rt_route};
 use std::ffi::CString;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 /// VETH_INFO_PEER (include/uapi/linux/veth.h); the bindings do not have it.
 const VETH_INFO_PEER: u16 = 1;
 /// IFLA_INFO_DATA (include/uapi/linux/if_link.h).
 const IFLA_INFO_DATA: u16 = 2;
+/// A work item that is late by this much will not come.
+const SETTLING: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
 const IFF_UP: u32 = libc::IFF_UP as u32;
 
 /// A route netlink socket inside one namespace.
@@ -74,6 +79,22 @@ impl Wiring {
             ..Default::default()
         };
         self.execute("switch on", name, &rt_link::Request::new().op_setlink_do(&header))
+    }
+
+    /// Waits until an interface that was switched on carries packets. The kernel gives it its queue from a work item
+    /// (net/core/link_watch.c), up to a second later; until then everything sent is dropped.
+    pub fn wait_up(&mut self, name: &str) -> Result<()> {
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            let links = link::read(&mut self.netlink)?;
+            if links.iter().any(|entry| entry.link.name == name && entry.link.operstate == "up") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::new("switch on", name, "it has no carrier after 5 seconds"));
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// `ip address add IP/PREFIX dev NAME`.

@@ -28,6 +28,9 @@ const TICK: Duration = Duration::from_millis(50);
 const SHORTEST_GET: Duration = Duration::from_secs(2);
 const LONGEST_GET: Duration = Duration::from_secs(5);
 
+/// What the kernel asks for before it lets BPF programs in.
+const TRACING: &str = "CAP_BPF and CAP_PERFMON";
+
 /// Packets of one probe that nobody asked for (contract: gently).
 const GENTLE_COUNT: u32 = 20;
 
@@ -124,8 +127,8 @@ pub fn observe(
     let machine_before = collect::machine();
     let before = namespaces.snapshots();
     let began = Instant::now();
-    let (probes, skipped) = wanted_probes(plan, &namespaces, &before);
-    let results = Window { began, cancel, progress }.run(plan, &namespaces, &probes)?;
+    let (probes, mut skipped) = wanted_probes(plan, &namespaces, &before);
+    let results = Window { began, cancel, progress }.run(plan, &namespaces, &probes, &mut skipped)?;
     std::thread::sleep(SETTLE);
     let window_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let after = namespaces.snapshots();
@@ -181,7 +184,14 @@ struct Window<'a> {
 
 impl Window<'_> {
     /// Runs the probes on threads of their own and waits until they are done and the window is over.
-    fn run(&self, plan: &Plan, namespaces: &Namespaces, probes: &[ProbeSpec]) -> Result<Vec<ProbeResult>> {
+    /// A probe for which a privilege is missing is skipped, with the reason; any other failure is one of the run.
+    fn run(
+        &self,
+        plan: &Plan,
+        namespaces: &Namespaces,
+        probes: &[ProbeSpec],
+        skipped: &mut Vec<ProbeSkip>,
+    ) -> Result<Vec<ProbeResult>> {
         let from =
             namespaces.id_of(&plan.from.netns).map_or_else(|| plan.from.target.id.clone(), |t| t.id.clone());
         let (sent, answered, running) =
@@ -228,7 +238,18 @@ impl Window<'_> {
         let mut results =
             results.into_inner().map_err(|_| Error::new("run", "the probes", "a probe thread panicked"))?;
         results.sort_by_key(|(i, _)| *i);
-        results.into_iter().map(|(_, result)| result).collect()
+        let mut made = vec![];
+        for (i, result) in results {
+            match (result, probes.get(i)) {
+                (Ok(result), _) => made.push(result),
+                (Err(error), Some(spec)) if error.is_denied() => {
+                    let why = error.to_string();
+                    skipped.push(ProbeSkip { url: spec.url.clone(), target: from.clone(), why });
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Ok(made)
     }
 }
 
@@ -237,9 +258,9 @@ fn drops(tracer: Option<std::result::Result<Recording, LadderReport>>) -> Readin
     match tracer {
         None => Reading::Absent("not wanted (--no-trace)".to_owned()),
         Some(Ok(recording)) => {
-            recording.stop().map_or_else(|e| e.reading("CAP_BPF, CAP_PERFMON"), Reading::Present)
+            recording.stop().map_or_else(|e| e.reading(TRACING), Reading::Present)
         }
-        Some(Err(ladder)) if ladder.is_denied() => Reading::Denied(ladder.to_string()),
+        Some(Err(ladder)) if ladder.is_denied() => Reading::Denied(TRACING.to_owned()),
         Some(Err(ladder)) => Reading::Absent(ladder.to_string()),
     }
 }
