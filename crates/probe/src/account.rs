@@ -2,7 +2,7 @@
 
 use crate::Nanos;
 use std::collections::BTreeMap;
-use whydrop_model::probe::{Outcome, Packet};
+use whydrop_model::probe::{Flow, Outcome, Packet};
 
 /// Counts at one moment. `transmitted = received + late + lost + open`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -233,6 +233,18 @@ impl Account {
         &self.icmp_errors
     }
 
+    /// Decided probes by source port, in order of the ports.
+    pub fn flows(&self) -> Vec<Flow> {
+        let mut flows: BTreeMap<u16, Flow> = BTreeMap::new();
+        for entry in self.entries.iter().filter(|e| e.was_sent() && e.state != State::Open) {
+            let empty = Flow { sport: entry.sport, transmitted: 0, lost: 0 };
+            let flow = flows.entry(entry.sport).or_insert(empty);
+            flow.transmitted += 1;
+            flow.lost += u64::from(!entry.answered_in_time());
+        }
+        flows.into_values().collect()
+    }
+
     /// Every decided probe for the join with drop events; `wall` is what to add to a [`Nanos`] for CLOCK_REALTIME.
     pub fn packets(&self, wall: i128) -> Vec<Packet> {
         (0u32..).zip(&self.entries).filter_map(|(seq, e)| Some(e.packet(seq, e.outcome()?, wall))).collect()
@@ -258,6 +270,11 @@ impl Entry {
     /// Nanoseconds from the send to the first reply.
     pub fn rtt(&self) -> Option<Nanos> {
         self.replies.first().map(|(at, _)| at.saturating_sub(self.sent))
+    }
+
+    /// Whether an answer came within the limit.
+    pub fn answered_in_time(&self) -> bool {
+        self.state == State::Answered
     }
 
     /// Whether the probe left (its send succeeded).

@@ -1,8 +1,10 @@
 //! How a kind of probe is written, and how its answer is recognised.
 
-use crate::account::Answer;
+use crate::Nanos;
+use crate::account::{Answer, Entry};
 use crate::wire::Incoming;
 use std::net::IpAddr;
+use whydrop_model::ProbeResult;
 
 /// One packet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,4 +57,6 @@ pub trait Codec {
     fn read(&self, packet: &Incoming<'_>) -> Option<Heard>;
     /// Recognises a probe of this run on its way out.
     fn read_own(&self, packet: &Incoming<'_>) -> Option<u32>;
+    /// Adds to the result what the pattern of the probes, as seen until `now`, means for this kind of probe.
+    fn interpret(&self, entries: &[Entry], now: Nanos, result: &mut ProbeResult);
 }

@@ -4,7 +4,8 @@ use crate::Nanos;
 use crate::account::{Account, Counts, Credit};
 use crate::codec::{Heard, What};
 use crate::spec::ProbeSpec;
-use crate::{split, stats};
+use crate::stats::sequential::{self, Answer};
+use crate::{notes, stats};
 use std::collections::VecDeque;
 use std::time::Duration;
 use whydrop_model::ProbeResult;
@@ -41,6 +42,12 @@ pub struct Flight {
     last_sent: Nanos,
     stopped: bool,
     lost: VecDeque<u32>,
+    /// When sending ends whatever the count.
+    deadline: Nanos,
+    ends: Option<Nanos>,
+    /// Loss against which the run is tested.
+    limit: Option<f64>,
+    fixed_flows: bool,
 }
 
 fn nanos(d: Duration) -> Nanos {
@@ -64,6 +71,10 @@ impl Flight {
             last_sent: 0,
             stopped: false,
             lost: VecDeque::new(),
+            deadline: spec.deadline.map_or(Nanos::MAX / 4, nanos),
+            ends: None,
+            limit: spec.target,
+            fixed_flows: spec.flows.is_some(),
         }
     }
 
@@ -72,6 +83,9 @@ impl Flight {
         self.lost.extend(self.account.expire(now));
         if let Some(seq) = self.lost.pop_front() {
             return Step::Lost(seq);
+        }
+        if now >= *self.ends.get_or_insert(now + self.deadline) || self.certain() {
+            self.stopped = true;
         }
         let expiry = self.account.next_expiry();
         if !self.stopped && self.next_seq() < self.count {
@@ -89,6 +103,12 @@ impl Flight {
         }
         let end = self.last_sent + self.late;
         if self.stopped || self.late == self.timeout || now >= end { Step::Done } else { Step::Wait(end) }
+    }
+
+    fn certain(&self) -> bool {
+        let c = self.account.counts();
+        let test = |limit| sequential::test(c.lost + c.late, c.transmitted - c.open, limit);
+        self.limit.is_some_and(|limit| test(limit) != Answer::Open)
     }
 
     /// Number of the next probe.
@@ -139,7 +159,7 @@ impl Flight {
 
     /// The result at `now`. `wall` is what to add to a [`Nanos`] for CLOCK_REALTIME; `watched` says that the
     /// devices of the namespace were watched without a gap.
-    pub fn finish(mut self, now: Nanos, wall: i128, watched: bool) -> ProbeResult {
+    pub fn finish(&mut self, now: Nanos, wall: i128, watched: bool) -> ProbeResult {
         self.account.expire(now);
         let counts = self.account.counts();
         let decided = counts.transmitted - counts.open;
@@ -169,7 +189,12 @@ impl Flight {
             result.extra.never_left = Some(never_left);
             result.extra.dropped_on_return = Some(dropped);
         }
-        split::apply(&mut result, self.account.entries(), now);
+        result.extra.bursts = stats::bursts::gilbert(&notes::losses(self.account.entries()));
+        if self.fixed_flows {
+            result.extra.flows = self.account.flows();
+        }
+        result.extra.notes = notes::own_side(&result);
+        result.extra.notes.extend(self.limit.map(|limit| notes::limit(limit, &result)));
         result
     }
 }
@@ -177,7 +202,6 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Answer;
     use crate::codec::Detail;
     use proptest::prelude::*;
 
@@ -188,7 +212,7 @@ mod tests {
     }
 
     fn reply(seq: u32) -> Heard {
-        Heard { seq, what: What::Answer(Answer::Reply, Detail::default()) }
+        Heard { seq, what: What::Answer(crate::account::Answer::Reply, Detail::default()) }
     }
 
     /// Drives a flight through a network in which probe `seq` is answered at the given delays (ms).
@@ -262,6 +286,23 @@ mod tests {
         assert_eq!(flight.poll(0), Step::Wait(900 * MS + 1));
         flight.heard(&reply(0), MS);
         assert_eq!(flight.poll(MS), Step::Done);
+    }
+
+    #[test]
+    fn a_limit_ends_the_run_once_the_answer_is_certain() {
+        let limited = ProbeSpec { target: Some(0.01), count: None, ..spec(1) };
+        let (result, ..) = drive(&limited, |_| vec![1]);
+        assert!((300..400).contains(&result.transmitted), "{}", result.transmitted);
+        assert!(result.extra.notes[0].en.contains("not above 1 %"), "{:?}", result.extra.notes);
+        let (result, ..) = drive(&limited, |_| vec![]);
+        assert!(result.transmitted < 20, "{}", result.transmitted);
+    }
+
+    #[test]
+    fn a_deadline_ends_sending() {
+        let (result, sends, _) =
+            drive(&ProbeSpec { deadline: Some(Duration::from_millis(450)), ..spec(50) }, |_| vec![1]);
+        assert_eq!((result.transmitted, sends.len()), (5, 5));
     }
 
     proptest! {

@@ -11,6 +11,7 @@ pub mod codec;
 pub mod connect;
 pub mod flight;
 pub mod http;
+pub mod notes;
 pub mod progress;
 pub mod spec;
 pub mod split;

@@ -74,6 +74,10 @@ pub struct ProbeSpec {
     pub ttl: Option<u8>,
     /// Number of fixed flows (source ports) used in turn; none: a flow of its own for every probe.
     pub flows: Option<u16>,
+    /// Stop as soon as it is certain (95 %) whether the loss is above this share.
+    pub target: Option<f64>,
+    /// Stop sending after this time.
+    pub deadline: Option<Duration>,
 }
 
 /// Limit for an answer in time: strictly below the first SYN-ACK retransmission at 1 s.
@@ -105,6 +109,8 @@ impl ProbeSpec {
             interface: None,
             ttl: None,
             flows: None,
+            target: None,
+            deadline: None,
         })
     }
 }

@@ -7,18 +7,15 @@
 use crate::Nanos;
 use crate::account::{Answer, Entry};
 use std::collections::BTreeMap;
-use whydrop_model::ProbeResult;
 use whydrop_model::probe::Share;
 
 /// When the server sends a SYN-ACK, in seconds after the SYN.
 const COMB: [u64; 6] = [0, 1, 3, 7, 15, 31];
 const SECOND: Nanos = 1_000_000_000;
 
-/// Half of the 95 % and 99.9 % quantiles of chi-squared with one degree of freedom: how far the log-likelihood may
-/// fall inside the interval.
-pub const DROP_95: f64 = 1.920_7;
-/// See [`DROP_95`].
-pub const DROP_999: f64 = 5.413_8;
+/// Half of the 95 % quantile of chi-squared with one degree of freedom: how far the log-likelihood may fall inside
+/// the interval.
+pub(crate) const DROP_95: f64 = 1.920_7;
 
 /// What the SYN-ACK pattern of a run says.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,48 +45,74 @@ fn visible(horizon: Nanos) -> usize {
 /// Groups of probes that look alike: transmissions visible, first one seen.
 type Groups = BTreeMap<(usize, Option<usize>), u64>;
 
-/// Estimates both directions from what was seen until `now`, with intervals where the log-likelihood falls by `drop`.
-/// None where the pattern does not tell: refused or no answers, answers late for other reasons, or losses without
-/// any repeated SYN-ACK (SYN cookies, no retries: the server does not repeat itself).
-pub fn estimate(entries: &[Entry], now: Nanos, drop: f64) -> Option<Split> {
-    let sent: Vec<&Entry> = entries.iter().filter(|e| e.outcome().is_some() && e.was_sent()).collect();
-    let base = base_rtt(&sent);
-    let mut groups = Groups::new();
-    let (mut off_comb, mut late, mut repeated, mut silent) = (0u64, 0u64, 0u64, 0u64);
-    for entry in &sent {
-        let horizon = now.saturating_sub(entry.sent);
-        let first =
-            match entry.replies.first() {
-                Some((_, Answer::Refused)) => return None,
-                Some((at, _)) => {
-                    let Some(k) = attempt(at.saturating_sub(entry.sent), base) else {
-                        off_comb += 1;
+/// What the answers of a run look like on the comb.
+#[derive(Debug, Default)]
+pub(crate) struct Pattern {
+    /// Late first answers on the comb.
+    pub late_on_comb: u64,
+    /// Late first answers beside it.
+    pub off_comb: u64,
+    /// Answered probes with a further answer on the comb.
+    pub repeated: u64,
+    refused: bool,
+    groups: Groups,
+}
+
+impl Pattern {
+    /// The pattern of what was seen until `now`.
+    pub fn of(entries: &[Entry], now: Nanos) -> Self {
+        let sent: Vec<&Entry> = entries.iter().filter(|e| e.outcome().is_some() && e.was_sent()).collect();
+        let base = base_rtt(&sent);
+        let mut out = Self::default();
+        for entry in sent {
+            let slot = |at: Nanos| attempt(at.saturating_sub(entry.sent), base);
+            let first = match entry.replies.first() {
+                Some((_, Answer::Refused)) => {
+                    out.refused = true;
+                    continue;
+                }
+                Some((at, _)) => match slot(*at) {
+                    Some(k) => {
+                        out.late_on_comb += u64::from(k > 0);
+                        let again = |(at, _): &(Nanos, Answer)| slot(*at).is_some_and(|j| j > k);
+                        out.repeated += u64::from(entry.replies.iter().skip(1).any(again));
+                        Some(k)
+                    }
+                    None => {
+                        out.off_comb += 1;
                         continue;
-                    };
-                    late += u64::from(k > 0);
-                    repeated +=
-                        u64::from(entry.replies.iter().skip(1).any(|(at, _)| {
-                            attempt(at.saturating_sub(entry.sent), base).is_some_and(|j| j > k)
-                        }));
-                    Some(k)
-                }
-                None => {
-                    silent += 1;
-                    None
-                }
+                    }
+                },
+                None => None,
             };
-        let seen = visible(horizon).max(first.map_or(1, |k| k + 1));
-        *groups.entry((seen, first)).or_default() += 1;
+            let seen = visible(now.saturating_sub(entry.sent)).max(first.map_or(1, |k| k + 1));
+            *out.groups.entry((seen, first)).or_default() += 1;
+        }
+        out
     }
-    let answered: u64 = groups.iter().filter(|((_, first), _)| first.is_some()).map(|(_, n)| n).sum();
-    let comb = late + off_comb;
-    let undecidable = silent > 0 && late == 0 && repeated == 0;
-    if answered == 0 || undecidable || (off_comb > 0 && off_comb * 5 > comb) {
+
+    /// Losses, answers, and yet nothing repeated: the server does not repeat itself, or it was not watched for long
+    /// enough to see it.
+    pub fn silent_server(&self, lost: u64) -> bool {
+        let answered = self.groups.keys().any(|(_, first)| first.is_some());
+        // One or two losses may well leave no trace; a share of them does.
+        lost > 2 && answered && self.late_on_comb == 0 && self.repeated == 0 && !self.refused
+    }
+}
+
+/// Estimates both directions, with intervals where the log-likelihood falls by `drop`. None where the pattern does
+/// not tell: refused or no answers, answers late for other reasons, or losses without any repeated SYN-ACK (SYN
+/// cookies, no retries: the server does not repeat itself).
+pub(crate) fn estimate(pattern: &Pattern, drop: f64) -> Option<Split> {
+    let Pattern { late_on_comb: late, off_comb, repeated, refused, groups } = pattern;
+    let silent = groups.keys().any(|(_, first)| first.is_none());
+    let undecidable = silent && *late == 0 && *repeated == 0;
+    if *refused || undecidable || *off_comb * 5 > late + off_comb {
         return None;
     }
     // The server's number of retries is unknown: every number that the data do not rule out is weighed.
     let least = groups.keys().filter_map(|(_, first)| first.map(|k| k + 1)).max()?.max(2);
-    let views: Vec<Groups> = (least..=COMB.len()).map(|limit| limited(&groups, limit)).collect();
+    let views: Vec<Groups> = (least..=COMB.len()).map(|limit| limited(groups, limit)).collect();
     let forward = profile(&views, drop, |g, p| maximum(|r| likelihood(g, p, r)).1);
     let reverse = profile(&views, drop, |g, r| maximum(|p| likelihood(g, p, r)).1);
     Some(Split { forward: forward?, reverse: reverse? })
@@ -174,14 +197,6 @@ fn profile(views: &[Groups], drop: f64, f: impl Fn(&Groups, f64) -> f64) -> Opti
     Some(share)
 }
 
-/// Fills the directions of a result in, where they can be told.
-pub(crate) fn apply(result: &mut ProbeResult, entries: &[Entry], now: Nanos) {
-    if let Some(split) = estimate(entries, now, DROP_95) {
-        result.forward = Some(split.forward);
-        result.reverse = Some(split.reverse);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,14 +240,14 @@ mod tests {
             account.reply(seq, at, Answer::Reply);
         }
         account.expire(now);
-        estimate(account.entries(), now, DROP_95)
+        estimate(&Pattern::of(account.entries(), now), DROP_95)
     }
 
     #[test]
     fn true_rates_lie_inside_and_the_direction_is_right() {
         let (mut outside, mut checked) = (0, 0);
         for (p, r) in [(0.3, 0.0), (0.0, 0.3), (0.05, 0.2), (0.3, 0.3), (0.0, 0.0)] {
-            for (seed, retries, wait) in (1..21).flat_map(|s| [(s, 6, 8), (s, 2, 2), (s, 6, 1)]) {
+            for (seed, retries, wait) in (1..13).flat_map(|s| [(s, 6, 8), (s, 2, 2), (s, 6, 1)]) {
                 let split = run(seed, p, r, retries, wait).expect("a pattern");
                 for (share, truth) in [(split.forward, p), (split.reverse, r)] {
                     outside += u32::from(truth < share.ci95[0] || share.ci95[1] < truth);

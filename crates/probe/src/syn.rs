@@ -3,12 +3,14 @@
 //! The kernel's own RST answers each SYN-ACK, since no socket waits for it: that frees the server's half-open
 //! entry, and its loss is what makes the server repeat the SYN-ACK (a duplicate here).
 
-use crate::account::Answer;
+use crate::account::{Answer, Entry};
 use crate::codec::{Codec, Detail, Heard, Outgoing, What};
 use crate::wire::{Incoming, icmp, protocol};
+use crate::{Nanos, notes, split};
 use etherparse::{TcpHeader, TcpHeaderSlice, TcpOptionElement};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use whydrop_model::ProbeResult;
 
 /// SYN probes to one port.
 #[derive(Debug)]
@@ -118,6 +120,14 @@ impl Codec for Syn {
         let right =
             packet.to == self.remote && tcp.destination_port() == self.port && tcp.syn() && !tcp.ack();
         self.find(tcp.source_port(), tcp.sequence_number()).filter(|_| right)
+    }
+
+    fn interpret(&self, entries: &[Entry], now: Nanos, result: &mut ProbeResult) {
+        let pattern = split::Pattern::of(entries, now);
+        let split = split::estimate(&pattern, split::DROP_95);
+        result.forward = split.map(|s| s.forward);
+        result.reverse = split.map(|s| s.reverse);
+        result.extra.notes.extend(notes::syn(result, &pattern));
     }
 }
 

@@ -28,7 +28,8 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let (mut cut, mut now) = (0, start);
     for seq in 0..spec.count.unwrap_or(u32::MAX) {
         pause(job, start + interval * u64::from(seq), now)?;
-        if job.cancelled() {
+        if job.cancelled() || spec.deadline.is_some_and(|d| u128::from(clock::now() - start) >= d.as_nanos())
+        {
             break;
         }
         let get = get(job, remote, &request, timeout)?;

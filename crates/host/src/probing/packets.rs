@@ -15,7 +15,7 @@ use whydrop_probe::codec::{Codec, Heard, What};
 use whydrop_probe::flight::{Flight, Step};
 use whydrop_probe::progress::{Event, Reply};
 use whydrop_probe::wire::Incoming;
-use whydrop_probe::{Nanos, split};
+use whydrop_probe::{Nanos, notes, split};
 
 /// The sockets of a run.
 #[derive(Debug)]
@@ -84,8 +84,11 @@ pub fn fly(job: &Job<'_>, codec: &dyn Codec, mut way: Way, mut sockets: Sockets)
     }
     let watched = sockets.devices.as_ref().is_some_and(|tap| tap.overflowed() == Some(0));
     let waited = sockets.raw.longest_wait;
-    let mut result = flight.finish(clock::now(), clock::wall_offset(), watched);
+    let now = clock::now();
+    let mut result = flight.finish(now, clock::wall_offset(), watched);
     result.extra.host_delay_ms = Some(waited as f64 / 1e6);
+    codec.interpret(flight.account().entries(), now, &mut result);
+    notes::finish(&mut result);
     Ok(result)
 }
 

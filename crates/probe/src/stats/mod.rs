@@ -1,4 +1,7 @@
-//! Numbers about numbers: intervals, round-trip times.
+//! Numbers about numbers: intervals, round-trip times, runs of losses, tests.
 
+pub mod bursts;
+pub mod compare;
 pub mod interval;
 pub mod rtt;
+pub mod sequential;

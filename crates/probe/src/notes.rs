@@ -1,0 +1,140 @@
+//! What the pattern of a run means, in words.
+
+use crate::account::Entry;
+use crate::split::Pattern;
+use crate::stats::sequential;
+use whydrop_model::{Phrase, ProbeResult, Text, text};
+
+/// A reply that waited longer than this to be read tells of a busy machine.
+const SLOW_HOST_MS: f64 = 20.0;
+
+/// Sentences for a run of SYN probes.
+pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
+    let mut notes = vec![];
+    let n = |text: Text, n: u64| text.fill(&[("n", &n)]);
+    if result.transmitted > 0 && result.refused == result.transmitted {
+        notes.push(
+            text!("the port is closed: every probe was refused", "端口关闭：所有探测都被拒绝").phrase(),
+        );
+    }
+    if pattern.late_on_comb > 0 {
+        notes.push(n(
+            text!(
+                "{n} late answers came when a server repeats its SYN-ACK (1, 3, 7 s): the first answer was lost on its way back",
+                "{n} 个迟到的应答正好落在服务器重发 SYN-ACK 的时刻（1、3、7 秒）：首个应答在回程丢失"
+            ),
+            pattern.late_on_comb,
+        ));
+    }
+    if pattern.repeated > 0 {
+        notes.push(n(
+            text!(
+                "{n} answered SYNs were answered again after 1, 3 or 7 s: the RST of this side was lost on its way there",
+                "{n} 个已应答的 SYN 在 1、3 或 7 秒后又收到应答：本端的 RST 在去程丢失"
+            ),
+            pattern.repeated,
+        ));
+    }
+    if pattern.silent_server(result.lost) {
+        notes.push(
+            text!(
+                "the direction stays open: the server repeats no SYN-ACK (SYN cookies, a full SYN queue, or no retries)",
+                "无法判断方向：服务器不重发 SYN-ACK（SYN cookie、SYN 队列已满或禁用重试）"
+            )
+            .phrase(),
+        );
+    }
+    if pattern.off_comb > 0 {
+        notes.push(n(
+            text!(
+                "{n} late answers fit no repetition of a SYN-ACK: real delay on the path",
+                "{n} 个迟到的应答与 SYN-ACK 重发时刻不符：路径上确有延迟"
+            ),
+            pattern.off_comb,
+        ));
+    }
+    notes
+}
+
+/// Sentences on what this side itself does to its packets; for every kind of probe.
+pub(crate) fn own_side(result: &ProbeResult) -> Vec<Phrase> {
+    let n = |text: Text, n: u64| text.fill(&[("n", &n)]);
+    let mut notes = vec![];
+    if let Some(refused) = result.send_errors.get("EPERM") {
+        notes.push(n(
+            text!(
+                "{n} sends failed with EPERM: a filter on this side (OUTPUT chain or cgroup program) drops them; that is no loss on the path",
+                "{n} 次发送返回 EPERM：被本端过滤器（OUTPUT 链或 cgroup 程序）丢弃，不是路径丢包"
+            ),
+            *refused,
+        ));
+    }
+    if let Some(count) = result.extra.never_left.filter(|n| *n > 0) {
+        notes.push(n(
+            text!(
+                "{n} of the lost never left this side: the send succeeded, but no interface sent the packet (a queue or an egress filter)",
+                "丢失的探测中有 {n} 个从未离开本端：发送成功，但没有任何接口发出该包（队列或出口过滤器）"
+            ),
+            count,
+        ));
+    }
+    if let Some(count) = result.extra.dropped_on_return.filter(|n| *n > 0) {
+        notes.push(n(
+            text!(
+                "{n} of the lost were answered, and the answer reached an interface here but no socket: a filter on this side drops it",
+                "丢失的探测中有 {n} 个其实得到了应答：应答到达本端接口却未到达套接字，被本端过滤器丢弃"
+            ),
+            count,
+        ));
+    }
+    notes
+}
+
+/// Sentences that need the whole result: clusters, a slow host.
+pub fn finish(result: &mut ProbeResult) {
+    if let Some(bursts) = result.extra.bursts.filter(|b| b.clustered) {
+        let mean = format!("{:.1}", bursts.mean);
+        result.extra.notes.push(
+            text!(
+                "losses come in runs ({mean} on average, at most {longest}), not one by one",
+                "丢包成串出现（平均连续 {mean} 个，最多 {longest} 个），而非零散"
+            )
+            .fill(&[("mean", &mean), ("longest", &bursts.longest)]),
+        );
+    }
+    if let Some(delay) = result.extra.host_delay_ms.filter(|ms| *ms > SLOW_HOST_MS) {
+        let ms = format!("{delay:.0}");
+        result.extra.notes.push(
+            text!(
+                "this machine was slow to read answers (up to {ms} ms); no round trip includes that",
+                "本机读取应答较慢（最长 {ms} 毫秒）；往返时间不含此延迟"
+            )
+            .fill(&[("ms", &ms)]),
+        );
+    }
+}
+
+/// The answer to "is the loss above this?".
+pub(crate) fn limit(limit: f64, result: &ProbeResult) -> Phrase {
+    let percent = format!("{}", limit * 100.0);
+    let text = match sequential::test(result.lost + result.late, result.transmitted, limit) {
+        sequential::Answer::NotAbove => text!(
+            "the loss is not above {percent} % (95 % certain after {n} probes)",
+            "丢包率不高于 {percent}%（{n} 次探测后，95% 确定）"
+        ),
+        sequential::Answer::Above => text!(
+            "the loss is above {percent} % (95 % certain after {n} probes)",
+            "丢包率高于 {percent}%（{n} 次探测后，95% 确定）"
+        ),
+        sequential::Answer::Open => text!(
+            "{n} probes are too few to tell whether the loss is above {percent} %",
+            "{n} 次探测尚不足以判断丢包率是否高于 {percent}%"
+        ),
+    };
+    text.fill(&[("percent", &percent), ("n", &result.transmitted)])
+}
+
+/// Whether each decided probe was lost or late, in the order of the sends.
+pub(crate) fn losses(entries: &[Entry]) -> Vec<bool> {
+    entries.iter().filter(|e| e.was_sent() && e.outcome().is_some()).map(|e| !e.answered_in_time()).collect()
+}
