@@ -15,8 +15,8 @@ pub struct Error {
     pub reason: String,
     /// errno, if the kernel refused.
     pub errno: Option<i32>,
-    /// What is needed, for people.
-    pub hint: Option<Phrase>,
+    /// What is needed, for people. Boxed, so that results stay small.
+    pub hint: Option<Box<Phrase>>,
     /// Names that are close to one that is unknown, or that it may stand for.
     pub close: Vec<String>,
 }
@@ -52,7 +52,7 @@ impl Error {
     /// The same error with a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: Phrase) -> Self {
-        self.hint = Some(hint);
+        self.hint = Some(Box::new(hint));
         self
     }
 

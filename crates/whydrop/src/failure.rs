@@ -51,7 +51,7 @@ fn problem(error: &anyhow::Error) -> Problem {
     let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
     let mut problem = Problem::new(Phrase::same(sanitize(&chain.join(": "), LONGEST)));
     if let Some(host) = error.chain().find_map(|cause| cause.downcast_ref::<whydrop_host::Error>()) {
-        problem.needs.clone_from(&host.hint);
+        problem.needs = host.hint.as_deref().cloned();
         problem.close.clone_from(&host.close);
     }
     problem

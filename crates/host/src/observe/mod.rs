@@ -257,9 +257,7 @@ impl Window<'_> {
 fn drops(tracer: Option<std::result::Result<Recording, LadderReport>>) -> Reading<DropLog> {
     match tracer {
         None => Reading::Absent("not wanted (--no-trace)".to_owned()),
-        Some(Ok(recording)) => {
-            recording.stop().map_or_else(|e| e.reading(TRACING), Reading::Present)
-        }
+        Some(Ok(recording)) => recording.stop().map_or_else(|e| e.reading(TRACING), Reading::Present),
         Some(Err(ladder)) if ladder.is_denied() => Reading::Denied(TRACING.to_owned()),
         Some(Err(ladder)) => Reading::Absent(ladder.to_string()),
     }
