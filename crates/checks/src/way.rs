@@ -36,6 +36,8 @@ pub struct Path {
     pub hops: Vec<Hop>,
     /// How it ends.
     pub end: End,
+    /// True if between two hops it leads through what is not observed.
+    pub gap: bool,
 }
 
 /// One namespace on a path with the interfaces that are used.
@@ -100,6 +102,12 @@ impl<'a> Way<'a> {
     /// True if the answer was a refusal.
     pub fn refused(&self) -> bool {
         self.probe.refused > 0 || self.probe.http.as_ref().and_then(|h| h.error.as_deref()) == Some("refused")
+    }
+
+    /// True if a part of the way is out of sight: the network between two machines.
+    pub fn leaves_sight(&self) -> bool {
+        let paths = std::iter::once(&self.forward).chain(&self.back);
+        paths.into_iter().any(|path| path.gap || path.end == End::OutOfSight)
     }
 
     /// The namespace that owns the probed address, if observed.
@@ -211,7 +219,7 @@ impl Path {
     fn mirrored(&self) -> Self {
         let turn =
             |hop: &Hop| Hop { incoming: hop.outgoing.clone(), outgoing: hop.incoming.clone(), ..hop.clone() };
-        Self { hops: self.hops.iter().rev().map(turn).collect(), end: self.end }
+        Self { hops: self.hops.iter().rev().map(turn).collect(), ..*self }
     }
 
     /// Hops in which a packet on this path meets the hook.
@@ -245,7 +253,14 @@ impl Path {
             };
             hop.outgoing.extend(link);
             let Some(crossing) = link.and_then(|link| cross(space, link, next_hop)) else {
-                return path.ends(hop, End::OutOfSight);
+                let Some((there, incoming)) = reappears(space, to) else {
+                    return path.ends(hop, End::OutOfSight);
+                };
+                path.hops.push(hop);
+                path.gap = true;
+                let arrival =
+                    Hop { inode: there.target().netns_inode, incoming, outgoing: vec![], bridged: false };
+                return path.ends(arrival, End::Arrived);
             };
             hop.outgoing.extend(crossing.port);
             path.hops.push(hop);
@@ -260,6 +275,14 @@ impl Path {
         self.end = end;
         self
     }
+}
+
+/// The only other observed namespace that owns the address: the packet comes out there, whatever lies between. Two
+/// owners (every container network of a machine may use the same addresses) leave it open.
+fn reappears<'a>(space: Space<'a>, address: IpAddr) -> Option<(Space<'a>, Vec<u32>)> {
+    let mut owners = space.case.spaces().filter(|other| other.after.owns(address));
+    let owner = owners.next().filter(|owner| !owner.same(space) && owners.next().is_none())?;
+    Some((owner, owner.links_with(address).map(|link| link.index).collect()))
 }
 
 /// How a packet gets from one namespace into the next.

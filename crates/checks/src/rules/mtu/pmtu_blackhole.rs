@@ -83,6 +83,10 @@ const NARROW: Text = text!(
 );
 const REFUSED: Text =
     text!("{target} could not forward {n} packets that were too big", "{target} 有 {n} 个包因过大无法转发");
+const UNSEEN: Text = text!(
+    "nothing that was looked at dropped the data, and a part of the way is out of sight",
+    "所查看之处均未丢弃这些数据，且部分路径不可见"
+);
 const CLAMP: Text = text!(
     "let ICMP type 3 code 4 pass, or clamp the MSS: iptables -t mangle -A FORWARD -p tcp --syn -j TCPMSS --clamp-mss-to-pmtu",
     "放行 ICMP type 3 code 4，或钳制 MSS：iptables -t mangle -A FORWARD -p tcp --syn -j TCPMSS --clamp-mss-to-pmtu"
@@ -90,6 +94,9 @@ const CLAMP: Text = text!(
 
 /// Two segments sent again may be chance; data that never arrives is sent again at least so often in a window.
 const RETRANSMISSIONS: u64 = 2;
+
+/// Nothing in sight is a weak witness for what is out of sight.
+const BY_EXCLUSION: f64 = 0.8;
 
 fn judge(space: Space<'_>) -> Judgement {
     let mine = |way: &&Way<'_>| reporter(space, way);
@@ -114,6 +121,9 @@ fn judge(space: Space<'_>) -> Judgement {
         for (claim, source) in witnesses {
             *suspect = suspect.clone().evidence(claim, source, &[]);
         }
+        if way.leaves_sight() {
+            *suspect = suspect.clone().at_most(BY_EXCLUSION);
+        }
     }
     out.into()
 }
@@ -133,7 +143,8 @@ fn probed(way: &Way<'_>) -> Option<(Phrase, &'static str)> {
 }
 
 /// A request that connects and then gets no data, although handshakes pass, while a side sends its data again, and a
-/// hop of the way is narrower than the ends or says that packets were too big for it.
+/// hop of the way is narrower than the ends or says that packets were too big for it. A hop out of sight is the
+/// answer if nothing in sight is.
 fn stalled(space: Space<'_>, way: &Way<'_>) -> Vec<(Phrase, &'static str)> {
     let waits = way
         .probe
@@ -164,6 +175,9 @@ fn stalled(space: Space<'_>, way: &Way<'_>) -> Vec<(Phrase, &'static str)> {
                 [("dev", &link.name), ("target", &target), ("mtu", &link.mtu)];
             hops.push((NARROW.fill(&words), "links"));
         }
+    }
+    if hops.is_empty() && way.leaves_sight() {
+        hops.push((UNSEEN.phrase(), "counters"));
     }
     match resent {
         Some(resent) if !hops.is_empty() => {

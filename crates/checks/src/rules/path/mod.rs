@@ -1,3 +1,6 @@
 //! Beyond the machine.
 
 pub mod remote_loss;
+
+#[cfg(test)]
+mod tests;

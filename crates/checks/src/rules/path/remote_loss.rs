@@ -3,7 +3,7 @@
 use crate::case::Case;
 use crate::coverage::Source;
 use crate::rule::{Suspect, manual};
-use crate::way::{End, Way};
+use crate::way::Way;
 use whydrop_model::{Cause, Text, text};
 
 /// What has to be seen before a loss may be blamed on others.
@@ -18,8 +18,8 @@ pub const CAUSE: Cause = Cause {
         "探测包已离开所观察的命名空间，却没有应答返回：它们或其应答在网络途中或对端丢失。"
     ),
     seen_by: text!(
-        "A probe to an address that none of the observed namespaces owns was lost, and no counter, rule, queue or drop event on this side accounts for it.",
-        "发往不属于任何被观察命名空间的地址的探测丢失，而本侧没有任何计数器、规则、队列或丢包事件能解释。"
+        "A probe whose way leads out of the observed namespaces was lost, and no counter, rule, queue or drop event on this side accounts for it.",
+        "途经被观察命名空间之外的探测丢失，而本侧没有任何计数器、规则、队列或丢包事件能解释。"
     ),
     why_lost: text!(
         "A cable, a router, a firewall, a cloud filter or the remote machine drops them.",
@@ -51,7 +51,7 @@ const BY_EXCLUSION: f64 = 0.8;
 
 /// Judges the probes that nothing on this side explains. Comes after all rules, and is no rule of one namespace.
 pub fn judge(case: Case<'_>, suspects: &[Suspect]) -> Vec<Suspect> {
-    let beyond = case.ways.iter().filter(|way| way.probe.lost > 0 && way.forward.end == End::OutOfSight);
+    let beyond = case.ways.iter().filter(|way| way.probe.lost > 0 && way.leaves_sight());
     let unexplained = beyond.filter(|way| !suspects.iter().any(|s| s.touches.contains(&way.index)));
     unexplained.filter_map(|way| suspect(case, way, suspects)).collect()
 }
@@ -60,7 +60,8 @@ fn suspect(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> Option<Suspec
     let space = case.space(&way.probe.from)?;
     // A target that the way could not be followed into, and that loses packets, holds the answer.
     let elsewhere = suspects.iter().any(|s| s.finding.packets_lost.is_some_and(|n| n >= way.probe.lost));
-    if elsewhere || SIGHT.iter().any(|source| source.hidden(space)) {
+    let blind = |space| SIGHT.iter().any(|source| source.hidden(space));
+    if elsewhere || case.spaces().any(|space| way.visits(space) && blind(space)) {
         return None;
     }
     let address = way.probe.address?;
