@@ -51,6 +51,11 @@ impl Netlink {
         Self::open(libc::NETLINK_SOCK_DIAG, "the socket netlink")
     }
 
+    /// NETLINK_GENERIC: families that the kernel numbers at run time.
+    pub fn generic() -> Result<Self> {
+        Self::open(libc::NETLINK_GENERIC, "the generic netlink")
+    }
+
     fn open(protocol: libc::c_int, name: &'static str) -> Result<Self> {
         let fail = |e: io::Error| Error::io("open", name, &e);
         let number = u32::try_from(protocol).ok().and_then(std::num::NonZeroU32::new);

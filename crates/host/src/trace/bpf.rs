@@ -2,13 +2,12 @@
 
 use super::layout::{SHAPE_BYTES, Sample, Shape};
 use super::names::Names;
-use super::{Source, Step, Totals, TraceOptions, packet};
+use super::{Source, Step, Totals, TraceOptions, clock_offset, packet};
 use crate::error::{Error, Result};
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -215,15 +214,6 @@ fn raise_memlock() {
     if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
         let _ = setrlimit(Resource::Memlock, Rlimit { current: hard, maximum: hard });
     }
-}
-
-/// What to add to CLOCK_MONOTONIC to get CLOCK_REALTIME, in nanoseconds.
-fn clock_offset() -> u64 {
-    let now = |clock| {
-        let t = clock_gettime(clock);
-        (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec as u64)
-    };
-    now(ClockId::Realtime).wrapping_sub(now(ClockId::Monotonic))
 }
 
 fn load_error(error: &EbpfError) -> Error {

@@ -4,14 +4,18 @@
 //! ones above. Drops are counted in the kernel, all of them; some are sampled with their packet.
 
 mod bpf;
+mod dropmon;
 mod layout;
 mod names;
 mod owner;
 mod packet;
 mod reasons;
 mod symbols;
+mod tally;
+mod tracefs;
 
 use crate::error::{Error, Result};
+use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -32,17 +36,23 @@ pub enum Step {
     TpBtf,
     /// BPF, copying what it reads.
     RawTp,
+    /// No BPF: the tracepoint as text. No packets, no namespaces.
+    Tracefs,
+    /// No tracing at all: messages of the drop monitor. No namespaces; hardware drops, too.
+    DropMonitor,
 }
 
 impl Step {
     /// All, best first.
-    pub const LADDER: [Self; 2] = [Self::TpBtf, Self::RawTp];
+    pub const LADDER: [Self; 4] = [Self::TpBtf, Self::RawTp, Self::Tracefs, Self::DropMonitor];
 
     /// The word in reports.
     pub const fn word(self) -> &'static str {
         match self {
             Self::TpBtf => "tp_btf",
             Self::RawTp => "raw_tp",
+            Self::Tracefs => "tracefs",
+            Self::DropMonitor => "drop_monitor",
         }
     }
 
@@ -54,6 +64,8 @@ impl Step {
     fn start(self, options: &TraceOptions) -> Result<Box<dyn Source>> {
         match self {
             Self::TpBtf | Self::RawTp => Ok(Box::new(bpf::BpfSource::start(self, options)?)),
+            Self::Tracefs => Ok(Box::new(tracefs::TracefsSource::start()?)),
+            Self::DropMonitor => Ok(Box::new(dropmon::DropMonitor::start()?)),
         }
     }
 }
@@ -205,4 +217,13 @@ fn record(mut tracer: Tracer, stop: &AtomicBool) -> Result<DropLog> {
     let mut log = tracer.stop(&mut keep)?;
     log.sampled = sampled;
     Ok(log)
+}
+
+/// What to add to CLOCK_MONOTONIC to get CLOCK_REALTIME, in nanoseconds.
+fn clock_offset() -> u64 {
+    let now = |clock| {
+        let t = clock_gettime(clock);
+        (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec as u64)
+    };
+    now(ClockId::Realtime).wrapping_sub(now(ClockId::Monotonic))
 }

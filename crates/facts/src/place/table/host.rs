@@ -39,6 +39,16 @@ pub static ROWS: &[Row] = &[
             "给抓包程序（tcpdump）的副本；包本身继续前行"
         ),
     ),
+    row(
+        Benign,
+        "capture",
+        &["SOCKET_FILTER"],
+        text!(
+            "the copy for a raw socket that did not want it; the packet itself went on",
+            "给原始套接字的副本，它并不需要；包本身继续前行"
+        ),
+    )
+    .on(&["raw_rcv*", "rawv6_rcv*", "raw_v4_input", "raw_local_deliver"]),
     // Queues that are emptied: whose queue it was decides.
     row(
         Loss,

@@ -17,6 +17,7 @@ use whydrop_model::{Text, text};
 pub const NETFILTER: &str = "netfilter";
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;

@@ -1,6 +1,6 @@
 //! Sockets, TCP, UDP.
 
-use super::{ACK, RST, Row, SILENT, SYN, TCP, UDP, row};
+use super::{ACK, FIN, RST, Row, SILENT, SYN, TCP, UDP, row};
 use crate::Class::{Benign, Conditional, Loss, Policy};
 use whydrop_model::text;
 
@@ -205,6 +205,17 @@ pub static ROWS: &[Row] = &[
         &["TCP_*"],
         text!("it does not fit the state of its connection", "与其连接的状态不符"),
     ),
+    row(
+        Benign,
+        "tcp.close",
+        SILENT,
+        text!(
+            "the last packets of a connection that is closed already (TIME_WAIT)",
+            "已关闭的连接（TIME_WAIT）的最后几个包"
+        ),
+    )
+    .on(&["tcp_v4_rcv", "tcp_v6_rcv"])
+    .flags(FIN, FIN),
     row(Conditional, "tcp.receive", SILENT, text!("TCP refused it", "TCP 将其拒绝"))
         .on(&["tcp_*", "__tcp_*"]),
     row(Conditional, "udp.receive", SILENT, text!("UDP refused it", "UDP 将其拒绝")).on(&[
