@@ -435,17 +435,17 @@ impl RuleRef {
 
     fn insert_argv(&self) -> Vec<String> {
         let chain = &self.chain;
-        let words = self.words().unwrap_or_else(|| vec![self.rule.text.clone()]);
         if chain.tool == Tool::Nft {
             let mut out: Vec<String> =
                 ["nft", "insert", "rule", chain.family.word()].map(String::from).into();
             out.extend([chain.table.clone(), chain.name.clone()]);
-            out.extend(words);
+            // nft puts its arguments together again, so quotes must stay.
+            out.push(self.rule.text.clone());
             return out;
         }
         let mut out = chain.iptables();
         out.extend(["-I".to_owned(), chain.name.clone(), self.rule.position.to_string()]);
-        out.extend(words);
+        out.extend(self.words().unwrap_or_else(|| vec![self.rule.text.clone()]));
         out
     }
 
@@ -459,7 +459,7 @@ impl RuleRef {
 }
 
 /// Splits a rule's text at spaces, keeping double-quoted parts (comments) together without their quotes.
-fn split_words(text: &str) -> Vec<String> {
+pub fn split_words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted, mut any, mut escaped) =
         (vec![], String::new(), false, false, false);
     for c in text.chars() {

@@ -33,7 +33,8 @@ pub fn read(route: &mut Netlink) -> Result<Vec<Address>> {
     route.dump("the addresses", &request, parse)
 }
 
-fn parse(message: &[u8]) -> Option<Address> {
+/// One RTM_NEWADDR.
+pub(crate) fn parse(message: &[u8]) -> Option<Address> {
     let [_family, prefix, short_flags, _scope] = *message.first_chunk()?;
     let link = parse_u32(message.get(4..)?)?;
     let attributes = Attributes::after(message, HEADER)?;

@@ -55,7 +55,7 @@ pub fn read(route: &mut Netlink) -> Result<Vec<Route>> {
 }
 
 /// None for a route of another family (a kernel without IPv6 answers with those of IPv4) and for an exception.
-fn parse(message: &[u8], family: u8) -> Option<Route> {
+pub(crate) fn parse(message: &[u8], family: u8) -> Option<Route> {
     let [its_family, prefix, _, _, short_table, protocol, scope, kind] = *message.first_chunk()?;
     let bits = parse_u32(message.get(8..)?)?;
     if its_family != family || bits & libc::RTM_F_CLONED != 0 {
@@ -86,6 +86,11 @@ fn parse(message: &[u8], family: u8) -> Option<Route> {
         protocol,
         scope,
     })
+}
+
+/// The number of a route's type, RTN_*.
+pub(crate) fn kind_number(word: &str) -> Option<u8> {
+    KINDS.iter().position(|known| *known == word).and_then(|number| u8::try_from(number).ok())
 }
 
 fn next_hops(attributes: Attributes<'_>, bits: u32) -> Vec<NextHop> {

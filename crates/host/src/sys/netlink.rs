@@ -24,6 +24,8 @@ const NLM_F_DUMP: u16 = libc::NLM_F_DUMP as u16;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
+const NFNL_MSG_BATCH_BEGIN: u16 = libc::NFNL_MSG_BATCH_BEGIN as u16;
+const NFNL_MSG_BATCH_END: u16 = libc::NFNL_MSG_BATCH_END as u16;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// A netlink socket. It belongs to the network namespace of the thread that opened it, wherever that thread goes.
@@ -123,6 +125,11 @@ impl Netlink {
         self.transact(kind, flags, request.payload(), &mut |_| ()).map(drop)
     }
 
+    /// As [`Netlink::execute`], with message type, further flags and payload by hand.
+    pub fn execute_raw(&mut self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<()> {
+        self.transact(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload, &mut |_| ()).map(drop)
+    }
+
     /// Sends one request and returns what `parse` makes of its first reply; `None` if the kernel only acknowledged.
     pub fn get<R: NetlinkRequest, T>(
         &mut self,
@@ -148,6 +155,57 @@ impl Netlink {
         };
         self.transact(kind, NLM_F_REQUEST | NLM_F_ACK, payload, &mut keep)?;
         Ok(found)
+    }
+
+    /// Sends messages of nf_tables as one transaction: all of them take effect, or none. The error is the first one
+    /// that the kernel gave.
+    pub fn batch(&mut self, messages: &[BatchMessage]) -> io::Result<()> {
+        // struct nfgenmsg: family, version, be16 subsystem.
+        let frame = [0, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u8];
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = encode(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, first, &frame)?;
+        let mut open = Vec::with_capacity(messages.len());
+        let mut sequence = first;
+        for message in messages {
+            sequence = sequence.wrapping_add(1);
+            open.push(sequence);
+            let flags = message.flags | NLM_F_REQUEST | NLM_F_ACK;
+            bytes.extend(encode(message.kind, flags, sequence, &message.payload)?);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        self.sequence = sequence.wrapping_add(1);
+        bytes.extend(encode(NFNL_MSG_BATCH_END, NLM_F_REQUEST, self.sequence, &frame)?);
+        let sent = rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &bytes, SendFlags::empty()))?;
+        if sent != bytes.len() {
+            return Err(io::Error::other("the transaction was cut short"));
+        }
+        // The kernel works through the batch inside send, so every answer is already there.
+        let mut refused = None;
+        loop {
+            let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+            let received = rustix::io::retry_on_intr(|| {
+                rustix::net::recv(&self.socket, self.buffer.as_mut_slice(), flags)
+            });
+            let length = match received {
+                Ok((_, length)) => length,
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(e) => return Err(e.into()),
+            };
+            let datagram =
+                self.buffer.get(..length).ok_or_else(|| io::Error::other("a reply was too long"))?;
+            for message in Messages(datagram) {
+                let own = message.sequence.wrapping_sub(first) <= sequence.wrapping_sub(first);
+                if own && i32::from(message.kind) == libc::NLMSG_ERROR {
+                    open.retain(|sequence| *sequence != message.sequence);
+                    refused = refused.or(message.status().err());
+                }
+            }
+        }
+        match refused {
+            Some(error) => Err(error),
+            None if open.is_empty() => Ok(()),
+            None => Err(io::Error::other("the kernel did not acknowledge the transaction")),
+        }
     }
 
     fn kind_of<R: NetlinkRequest>(&self, request: &R) -> io::Result<u16> {
@@ -194,6 +252,17 @@ impl Netlink {
             }
         }
     }
+}
+
+/// One message of a transaction.
+#[derive(Clone, Debug)]
+pub struct BatchMessage {
+    /// Subsystem and message number.
+    pub kind: u16,
+    /// `NLM_F_CREATE` and the like; request and acknowledgement are added.
+    pub flags: u16,
+    /// `struct nfgenmsg` and attributes.
+    pub payload: Vec<u8>,
 }
 
 /// One netlink message: header of 16 bytes, payload, padding to 4.

@@ -18,8 +18,8 @@ use whydrop_model::shell::sanitize;
 
 /// `NFNL_SUBSYS_NFTABLES << 8`, to which the message number is added.
 pub(crate) const SUBSYSTEM: u16 = 10 << 8;
-const GETCHAIN: u16 = SUBSYSTEM | 4;
-const GETRULE: u16 = SUBSYSTEM | 7;
+pub(crate) const GETCHAIN: u16 = SUBSYSTEM | 4;
+pub(crate) const GETRULE: u16 = SUBSYSTEM | 7;
 const GETSET: u16 = SUBSYSTEM | 10;
 const GETSETELEM: u16 = SUBSYSTEM | 13;
 const GETGEN: u16 = SUBSYSTEM | 16;
@@ -168,6 +168,18 @@ fn family(number: u8) -> Option<Family> {
     })
 }
 
+/// The number of a family, `NFPROTO_*`.
+pub(crate) const fn family_number(family: Family) -> u8 {
+    match family {
+        Family::Inet => 1,
+        Family::Ip => 2,
+        Family::Arp => 3,
+        Family::Netdev => 5,
+        Family::Bridge => 7,
+        Family::Ip6 => 10,
+    }
+}
+
 /// Hooks are numbered by family: `NF_NETDEV_*`, `NF_ARP_*`, and `NF_INET_*` also for bridges.
 fn hook(family: Family, number: u32) -> Option<Hook> {
     let hooks: &[Hook] = match family {
@@ -178,6 +190,11 @@ fn hook(family: Family, number: u32) -> Option<Hook> {
         }
     };
     hooks.get(usize::try_from(number).ok()?).copied()
+}
+
+/// The number of a hook in its family; none if the family has no such hook.
+pub(crate) fn hook_number(family: Family, wanted: Hook) -> Option<u32> {
+    (0..6).find(|number| hook(family, *number) == Some(wanted))
 }
 
 /// Where a rule stands, for the look-up of its sets.
@@ -281,6 +298,13 @@ fn owners(chains: &[(u8, Chain)], rules: &[RawRule<'_>]) -> Vec<Tool> {
     own.retain(|key, _| !foreign.contains(key));
     let tool = |(family, chain): &(u8, Chain)| own.get(&(*family, chain.table.as_str())).copied();
     chains.iter().map(|chain| tool(chain).unwrap_or(Tool::Nft)).collect()
+}
+
+/// Expressions as nft would print them, and what they do: for rules that whydrop makes itself.
+pub(crate) fn describe(exprs: &[u8], family: Family) -> (String, RuleVerdict) {
+    let names = Names { family: family_number(family), table: "" };
+    let read = native::read(&expr::decode_all(exprs), family, &names, &Sets::new());
+    (read.text, read.verdict)
 }
 
 fn read_sets(netlink: &mut Netlink) -> Result<Sets> {

@@ -48,7 +48,8 @@ impl Set {
             family,
             table: attrs.text(1)?.to_owned(),
             name: attrs.text(2)?.to_owned(),
-            flags: attrs.u32(3)?,
+            // The kernel leaves out flags of zero.
+            flags: attrs.u32(3).unwrap_or(0),
             key_len: attrs.u32(5)?,
             elements: None,
         })

@@ -190,6 +190,11 @@ pub(super) fn recent(blob: Blob<'_>, v6: bool) -> Option<XtMatch> {
         }
     }
     let side = *["--rsource", "--rdest"].get(usize::from(blob.u8(210)?))?;
-    text.push_str(&format!(" --name {} --mask {} {side}", blob.text(10, 200)?, blob.ip(212, v6)?));
+    text.push_str(&format!(" --name {}", blob.text(10, 200)?));
+    // Without an option all 16 bytes are ones, also for IPv4; iptables prints a mask then that it would not find again.
+    if blob.bytes(212, 16)? != [0xff; 16] {
+        text.push_str(&format!(" --mask {}", blob.ip(212, v6)?));
+    }
+    text.push_str(&format!(" {side}"));
     XtMatch::other("recent", text)
 }

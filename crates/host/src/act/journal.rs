@@ -1,0 +1,208 @@
+//! The journal: what was changed and how it is taken back, on disk before the change happens.
+//!
+//! One file of JSON per transaction. A file is written beside, synchronised and renamed, so that a crash leaves the
+//! old or the new one, never half of it. What is taken from it runs with whydrop's privileges, so a journal that
+//! somebody else can write to is refused.
+
+use super::Undo;
+use crate::error::{Error, Result};
+use crate::sys::file;
+use crate::sys::netns::Netns;
+use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use whydrop_model::target::{Entry, Target};
+use whydrop_model::{Lang, shell, text};
+
+/// Version of the files' form.
+const SCHEMA: &str = "whydrop.journal.v1";
+/// Larger files are not ours.
+const SIZE_MAX: u64 = 16 << 20;
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// How far a transaction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Written down; some of its steps may have been made. Stays after a crash.
+    Begun,
+    /// All steps were made.
+    Applied,
+    /// Taken back.
+    Undone,
+}
+
+/// A step and its way back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Undoing {
+    /// Where.
+    pub target: Target,
+    /// The command that does the same, for people.
+    pub command: String,
+    /// The way back, in order.
+    pub undo: Vec<Undo>,
+    /// True once it was taken back.
+    pub undone: bool,
+}
+
+/// A transaction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Form of this file.
+    schema: String,
+    /// Name of the transaction and of its file.
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub time: String,
+    /// Boot in which the changes were made; after another boot they are gone.
+    pub boot: String,
+    /// How far it has come.
+    pub state: State,
+    /// Its steps, in the order in which they were made; they are taken back from the last to the first.
+    pub steps: Vec<Undoing>,
+}
+
+impl Record {
+    /// One line for people.
+    pub fn line(&self, lang: Lang) -> String {
+        let state = match self.state {
+            State::Begun => text!("interrupted", "中断"),
+            State::Applied => text!("applied", "已执行"),
+            State::Undone => text!("taken back", "已撤销"),
+        };
+        let commands: Vec<&str> = self.steps.iter().map(|step| step.command.as_str()).collect();
+        format!("{}  {}  {}  {}", self.id, self.time, state.get(lang), commands.join("; "))
+    }
+}
+
+/// A directory of transactions.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+}
+
+impl Journal {
+    /// The journal of this machine: below /var/lib/whydrop for root, else below the user's own state.
+    pub fn open() -> Result<Self> {
+        let root = rustix::process::geteuid().is_root();
+        let variable =
+            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let state = || variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+        let base = if root { Some(PathBuf::from("/var/lib")) } else { state() };
+        let base = base.ok_or_else(|| Error::new("open", "the journal", "there is no home directory"))?;
+        Self::at(&base.join("whydrop/journal"))
+    }
+
+    /// A journal in this directory, which is made if need be.
+    pub fn at(directory: &Path) -> Result<Self> {
+        let name = directory.display().to_string();
+        let fail = |e: &std::io::Error| Error::io("open the journal", name.as_str(), e);
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| fail(&e))?;
+        let found = std::fs::metadata(directory).map_err(|e| fail(&e))?;
+        if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+            return Err(Error::new("open the journal", name, "others can write to it"));
+        }
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// Begins a transaction without steps.
+    pub(super) fn begin(&self) -> Result<Record> {
+        let now = jiff::Timestamp::now();
+        let seconds = now.strftime("%Y%m%dT%H%M%SZ");
+        let record = |number: u32| Record {
+            schema: SCHEMA.to_owned(),
+            id: format!("{seconds}-{number}"),
+            time: now.to_string(),
+            boot: String::new(),
+            state: State::Begun,
+            steps: vec![],
+        };
+        // Two transactions of one second get different numbers.
+        let free = (1..1000).map(record).find(|record| !self.path(&record.id).exists());
+        let mut record =
+            free.ok_or_else(|| Error::new("write", "the journal", "too many changes at once"))?;
+        record.boot = boot()?;
+        self.store(&record)?;
+        Ok(record)
+    }
+
+    /// Writes a transaction down for good.
+    pub(super) fn store(&self, record: &Record) -> Result<()> {
+        let path = self.path(&record.id);
+        let beside = path.with_extension("new");
+        let name = path.display().to_string();
+        let fail = |e: std::io::Error| Error::io("write", name.as_str(), &e);
+        let bytes = serde_json::to_vec_pretty(record).map_err(|e| fail(e.into()))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut new = options.open(&beside).map_err(fail)?;
+        new.write_all(&bytes).and_then(|()| new.sync_all()).map_err(fail)?;
+        std::fs::rename(&beside, &path).map_err(fail)?;
+        // The name is on disk only once the directory is.
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(fail)
+    }
+
+    /// All transactions, the oldest first.
+    pub fn list(&self) -> Result<Vec<Record>> {
+        let name = self.directory.display().to_string();
+        let fail = |e: &std::io::Error| Error::io("read the journal", name.as_str(), e);
+        let mut ids = vec![];
+        for entry in std::fs::read_dir(&self.directory).map_err(|e| fail(&e))? {
+            let name = entry.map_err(|e| fail(&e))?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+        }
+        let mut records: Vec<Record> = ids.iter().map(|id| self.load(id)).collect::<Result<_>>()?;
+        records.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
+        Ok(records)
+    }
+
+    /// The last transaction that was not taken back and that is of this boot.
+    pub fn last(&self) -> Result<Option<Record>> {
+        let boot = boot()?;
+        let open = |record: &Record| record.state != State::Undone && record.boot == boot;
+        Ok(self.list()?.into_iter().rfind(open))
+    }
+
+    /// One transaction.
+    pub fn load(&self, id: &str) -> Result<Record> {
+        let shown = shell::sanitize(id, 40);
+        let fail = |why: &str| Error::new("find the change", shown.as_str(), why);
+        if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(fail("not a number of a change"));
+        }
+        let path = self.path(id);
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
+        let file = opened.map_err(|e| Error::io("find the change", shown.as_str(), &e))?;
+        let mut bytes = vec![];
+        file.take(SIZE_MAX).read_to_end(&mut bytes).map_err(|e| Error::io("read", shown.as_str(), &e))?;
+        let record: Record = serde_json::from_slice(&bytes).map_err(|_| fail("its record is damaged"))?;
+        if record.schema != SCHEMA || record.id != id {
+            return Err(fail("its record is of another version"));
+        }
+        Ok(record)
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.directory.join(format!("{id}.json"))
+    }
+}
+
+/// Id of this boot.
+pub(super) fn boot() -> Result<String> {
+    Ok(file::read(BOOT_ID)?.trim().to_owned())
+}
+
+/// Opens the namespace of a target again; refuses another one that took its place.
+pub(super) fn reopen(target: &Target) -> Result<Netns> {
+    let netns = match &target.entry {
+        Entry::Here => Netns::current(),
+        Entry::Path(path) => Netns::open(Path::new(path)),
+        Entry::Pid(pid) => Netns::open(Path::new(&format!("/proc/{pid}/ns/net"))),
+    }?;
+    if netns.inode() != target.netns_inode {
+        return Err(Error::new("enter", target.id.as_str(), "another namespace has taken its place"));
+    }
+    Ok(netns)
+}

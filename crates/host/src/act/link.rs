@@ -1,0 +1,51 @@
+//! State and MTU of an interface.
+
+use super::{Announce, Undo, changed, find_link, route};
+use crate::error::{Error, Result};
+use crate::sys::netlink::Netlink;
+use netlink_bindings::rt_link;
+use whydrop_model::Action;
+
+/// `ip link set dev DEV up|down`. Switching off takes addresses and routes with it; they are part of the way back.
+pub(super) fn state(dev: &str, up: bool, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
+    let mut netlink = Netlink::route()?;
+    let link = find_link(&mut netlink, dev)?;
+    if link.up == up {
+        return Ok(vec![]);
+    }
+    let mut undo = vec![Undo::plain(Action::LinkState { dev: dev.to_owned(), up: !up })];
+    if !up {
+        undo.extend(route::lost_with_link(&mut netlink, &link)?);
+    }
+    announce(&undo)?;
+    let flag = libc::IFF_UP as u32;
+    let header = rt_link::Ifinfomsg {
+        ifi_index: link.index.cast_signed(),
+        ifi_flags: if up { flag } else { 0 },
+        ifi_change: flag,
+        ..Default::default()
+    };
+    netlink
+        .execute(&rt_link::Request::new().op_setlink_do(&header))
+        .map_err(|e| Error::io(if up { "switch on" } else { "switch off" }, dev, &e))?;
+    Ok(undo)
+}
+
+/// `ip link set dev DEV mtu N`.
+pub(super) fn mtu(dev: &str, mtu: u32, was: u32, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
+    let mut netlink = Netlink::route()?;
+    let link = find_link(&mut netlink, dev)?;
+    if link.mtu == mtu {
+        return Ok(vec![]);
+    }
+    if link.mtu != was {
+        return Err(changed(format!("the MTU of {dev}"), format!("it is {}, not {was}", link.mtu)));
+    }
+    let undo = vec![Undo::plain(Action::LinkMtu { dev: dev.to_owned(), mtu: was, was: mtu })];
+    announce(&undo)?;
+    let header = rt_link::Ifinfomsg { ifi_index: link.index.cast_signed(), ..Default::default() };
+    let mut request = rt_link::Request::new().op_setlink_do(&header);
+    request.encode().push_mtu(mtu);
+    netlink.execute(&request).map_err(|e| Error::io("set the MTU of", dev, &e))?;
+    Ok(undo)
+}

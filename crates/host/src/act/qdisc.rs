@@ -1,0 +1,138 @@
+//! Queueing disciplines.
+
+use super::qdisc_options::encode;
+use super::{Announce, Undo, changed, find_link, from_hex, no_way_back};
+use crate::error::{Error, Result};
+use crate::source::qdisc::TcHeader;
+use crate::source::{class, filter};
+use crate::sys::attributes::Attributes;
+use crate::sys::netlink::Netlink;
+use netlink_bindings::tc;
+use netlink_bindings::utils::{nla_align_up, push_header};
+use whydrop_model::Action;
+use whydrop_model::action::{QdiscSpec, TC_INGRESS, TC_ROOT, tc_handle};
+use whydrop_model::snapshot::Link;
+
+/// Length of `struct tcmsg`.
+const HEADER: usize = 20;
+/// `TC_H_MAJ(TC_H_INGRESS)`, the handle of ingress and clsact.
+const INGRESS_HANDLE: u32 = 0xffff_0000;
+/// `IFNAMSIZ`, the bound of a kind.
+const KIND_MAX: usize = 16;
+
+/// A qdisc as it stands.
+struct Standing {
+    header: TcHeader,
+    kind: String,
+    options: Vec<u8>,
+}
+
+/// `tc qdisc add`; with `raw` with the options of the qdisc that was deleted.
+pub(super) fn add(spec: &QdiscSpec, raw: Option<&str>, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
+    let mut netlink = Netlink::route()?;
+    let link = find_link(&mut netlink, &spec.dev)?;
+    let options = match raw {
+        Some(raw) => Some(from_hex(raw)?),
+        None => encode(&spec.kind, &spec.options)
+            .ok_or_else(|| Error::new("add the qdisc", &spec.kind, "its options cannot be written"))?,
+    };
+    let handle = if spec.parent == TC_INGRESS { INGRESS_HANDLE } else { spec.handle };
+    let mut undo = vec![Undo::plain(Action::QdiscDelete(QdiscSpec { handle, ..spec.clone() }))];
+    announce(&undo)?;
+    let mut payload = header(link.index, handle, spec.parent);
+    push(&mut payload, libc::TCA_KIND, &kind_bytes(&spec.kind)?);
+    if let Some(options) = options.filter(|options| !options.is_empty()) {
+        push(&mut payload, libc::TCA_OPTIONS, &options);
+    }
+    let flags = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+    let fail = |e| Error::io("add the qdisc", format!("{} to {}", spec.kind, spec.dev), &e);
+    netlink.execute_raw(libc::RTM_NEWQDISC, flags, &payload).map_err(fail)?;
+    // The kernel may have chosen the handle.
+    let found = standing(&mut netlink, &link, spec.parent)?.filter(|found| found.kind == spec.kind);
+    let found = found.ok_or_else(|| changed(format!("the qdisc of {}", spec.dev), "it is gone again"))?;
+    let new = QdiscSpec { handle: found.header.handle, ..spec.clone() };
+    undo.splice(.., [Undo::plain(Action::QdiscDelete(new))]);
+    Ok(undo)
+}
+
+/// `tc qdisc del`. Refused if the qdisc holds classes, qdiscs or filters, which would be lost with it.
+pub(super) fn delete(spec: &QdiscSpec, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
+    let mut netlink = Netlink::route()?;
+    let link = find_link(&mut netlink, &spec.dev)?;
+    let object = format!("the qdisc {} of {}", spec.kind, spec.dev);
+    let found =
+        standing(&mut netlink, &link, spec.parent)?.ok_or_else(|| changed(object.as_str(), "it is gone"))?;
+    let handle = found.header.handle;
+    if found.kind != spec.kind || (spec.handle != 0 && spec.handle != handle) {
+        let now = format!("{} {}", found.kind, tc_handle(handle));
+        return Err(changed(object, format!("it is {now}, not {} {}", spec.kind, tc_handle(spec.handle))));
+    }
+    if let Some(what) = held(&mut netlink, &link, &found)? {
+        return Err(no_way_back(object, format!("it holds {what}")));
+    }
+    let back = Action::QdiscAdd(QdiscSpec { handle, ..spec.clone() });
+    let undo = vec![Undo::raw(back, &found.options)];
+    announce(&undo)?;
+    let mut payload = header(link.index, handle, spec.parent);
+    push(&mut payload, libc::TCA_KIND, &kind_bytes(&spec.kind)?);
+    netlink
+        .execute_raw(libc::RTM_DELQDISC, 0, &payload)
+        .map_err(|e| Error::io("delete the qdisc", format!("{} of {}", spec.kind, spec.dev), &e))?;
+    Ok(undo)
+}
+
+fn header(link: u32, handle: u32, parent: u32) -> Vec<u8> {
+    let words = [0, link, handle, parent, 0];
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+fn kind_bytes(kind: &str) -> Result<Vec<u8>> {
+    if kind.is_empty() || kind.len() >= KIND_MAX || !kind.is_ascii() || kind.contains('\0') {
+        let kind = whydrop_model::shell::sanitize(kind, KIND_MAX);
+        return Err(Error::new("use the qdisc", kind, "not a usable kind"));
+    }
+    Ok([kind.as_bytes(), &[0]].concat())
+}
+
+fn push(payload: &mut Vec<u8>, number: u16, bytes: &[u8]) {
+    push_header(payload, number, u16::try_from(bytes.len()).unwrap_or(u16::MAX));
+    payload.extend(bytes);
+    payload.resize(nla_align_up(payload.len()), 0);
+}
+
+fn all(netlink: &mut Netlink, link: &Link) -> Result<Vec<Standing>> {
+    let request = tc::Request::new().op_getqdisc_dump(&tc::Tcmsg::default());
+    netlink.dump("the qdiscs", &request, |message| {
+        let header = TcHeader::parse(message).filter(|header| header.link == link.index)?;
+        let attributes = Attributes::after(message, HEADER)?;
+        let options = attributes.bytes(libc::TCA_OPTIONS).unwrap_or(&[]).to_vec();
+        Some(Standing { header, kind: attributes.text(libc::TCA_KIND)?, options })
+    })
+}
+
+/// The qdisc at this place.
+fn standing(netlink: &mut Netlink, link: &Link, parent: u32) -> Result<Option<Standing>> {
+    Ok(all(netlink, link)?.into_iter().find(|found| found.header.parent == parent))
+}
+
+/// What would be lost with a qdisc.
+fn held(netlink: &mut Netlink, link: &Link, qdisc: &Standing) -> Result<Option<&'static str>> {
+    let major = qdisc.header.handle >> 16;
+    let inside = |parent: u32| parent != TC_ROOT && parent != TC_INGRESS && parent >> 16 == major;
+    if all(netlink, link)?.iter().any(|other| inside(other.header.parent)) {
+        return Ok(Some("another qdisc"));
+    }
+    let links = std::slice::from_ref(link);
+    let qdiscs = crate::source::qdisc::read(netlink, links)?;
+    let own: Vec<_> = qdiscs.into_iter().filter(|q| q.link == link.index).collect();
+    // tbf and netem have one class that they make themselves.
+    let classful = !matches!(qdisc.kind.as_str(), "tbf" | "netem");
+    let classes = class::read(netlink, &own)?;
+    if classful && classes.iter().any(|c| c.link == link.index && c.handle >> 16 == major) {
+        return Ok(Some("classes"));
+    }
+    let filters = filter::read(netlink, &own, &classes)?;
+    let hooked = qdisc.header.parent == TC_INGRESS;
+    let of = |parent: u32| inside(parent) || hooked && parent >> 16 == INGRESS_HANDLE >> 16;
+    Ok(filters.iter().any(|f| f.link == link.index && of(f.parent)).then_some("filters"))
+}
