@@ -35,6 +35,13 @@ pub enum Event {
     IcmpError(u32, String),
     /// The probe passed its limit without an answer.
     Lost(u32),
+    /// A device sent or received this packet of the run; only if [`crate::ProbeSpec::capture`] asks for it.
+    Packet {
+        /// CLOCK_REALTIME in nanoseconds.
+        wall_ns: u64,
+        /// The packet from its IP header on.
+        bytes: Vec<u8>,
+    },
 }
 
 /// A reply as people want to see it.

@@ -78,10 +78,18 @@ pub struct ProbeSpec {
     pub target: Option<f64>,
     /// Stop sending after this time.
     pub deadline: Option<Duration>,
+    /// Tell of every packet, for a capture file.
+    pub capture: bool,
+    /// The user says that the address is his own: more than [`MAX_RATE`] is allowed.
+    pub own_target: bool,
 }
 
 /// Limit for an answer in time: strictly below the first SYN-ACK retransmission at 1 s.
 pub const ON_TIME: Duration = Duration::from_millis(900);
+/// Largest limit for an answer in time that still keeps retransmissions out.
+pub const MAX_ON_TIME: Duration = Duration::from_millis(950);
+/// Probes a second to an address that may be somebody else's.
+pub const MAX_RATE: f64 = 1000.0;
 /// Limit for a GET.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Probes of a run whose user named no count.
@@ -111,6 +119,17 @@ impl ProbeSpec {
             flows: None,
             target: None,
             deadline: None,
+            capture: false,
+            own_target: false,
         })
+    }
+
+    /// Bytes of one probe with its IP header; for http:// of the request alone.
+    pub fn bytes_per_probe(&self, v4: bool) -> u64 {
+        let ip = if v4 { 20 } else { 40 };
+        match self.scheme {
+            Scheme::Tcp => ip + 40,
+            Scheme::Http => crate::http::Exchange::request(&self.host, &self.path).len() as u64,
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod json;
 mod layout;
 pub mod markdown;
 mod number;
+pub mod probe;
 pub mod self_check;
 pub mod text;
 pub mod words;

@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and nothing else. Help texts stand here in both languages.
 
-use crate::command::{demo, diagnose, explain, lab, record, self_check, trace};
+use crate::command::{demo, diagnose, explain, lab, probe, record, self_check, trace};
 use crate::settings::say;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use whydrop_model::text;
@@ -43,6 +43,9 @@ pub enum Command {
     /// The main job.
     #[command(about = say(text!("Find where packets are lost, why, and what ends it", "查明包丢在哪里、为什么丢、如何解决")))]
     Diagnose(diagnose::DiagnoseArgs),
+    /// Active probing.
+    #[command(about = say(text!("Probe a port, a page or a path with honest statistics", "以可信的统计探测端口、网页或路径")))]
+    Probe(probe::ProbeArgs),
     /// Drops as they happen.
     #[command(about = say(text!("Show the kernel's drops as they happen: reason, place, packet", "实时显示内核丢包：原因、位置、数据包")))]
     Trace(trace::TraceArgs),

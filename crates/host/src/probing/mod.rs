@@ -6,7 +6,7 @@ mod filter;
 mod http;
 mod packets;
 mod ports;
-mod resolve;
+pub mod resolve;
 mod syn;
 mod tcp_info;
 mod wire;
@@ -14,8 +14,9 @@ mod wire;
 use crate::error::{Error, Result};
 use crate::sys::netns::Netns;
 use std::sync::atomic::{AtomicBool, Ordering};
-use whydrop_model::ProbeResult;
+use whydrop_model::{ProbeResult, text};
 use whydrop_probe::progress::{Event, Progress};
+use whydrop_probe::spec::MAX_RATE;
 use whydrop_probe::{ProbeSpec, Scheme};
 
 /// Probes inside the namespace `ns`, whose target id is `from`, on a thread of its own. Names are resolved where the
@@ -30,6 +31,14 @@ pub fn run(
     progress: &(dyn Fn(&Progress) + Sync),
 ) -> Result<ProbeResult> {
     let address = resolve::address(spec)?;
+    let rate = 1.0 / spec.interval.as_secs_f64().max(1e-9);
+    if rate > MAX_RATE && !address.is_loopback() && !spec.own_target {
+        let hint =
+            text!("pass --i-own-target if the address is yours", "若目标归您所有，请加 --i-own-target")
+                .phrase();
+        let reason = format!("more than {MAX_RATE} probes a second could harm somebody else's machine");
+        return Err(Error::new("probe", &spec.url, reason).with_hint(hint));
+    }
     let job = Job { spec, cancel, progress };
     let mut result = ns.run(|| {
         let remote = resolve::scoped(spec, address)?;

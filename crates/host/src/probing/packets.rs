@@ -146,12 +146,19 @@ fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, fli
     let Some(tap) = &mut sockets.devices else { return };
     for _ in 0..BATCH {
         let Some(seen) = tap.next(local) else { break };
-        if seen.outgoing {
-            if let Some(seq) = codec.read_own(&seen.packet) {
-                flight.account_mut().left(seq);
-            }
-        } else if let Some(Heard { seq, what: What::Answer(..) }) = codec.read(&seen.packet) {
-            flight.account_mut().arrived(seq);
+        let ours = match seen.outgoing {
+            true => codec.read_own(&seen.packet).map(|seq| flight.account_mut().left(seq)),
+            false => codec.read(&seen.packet).map(|heard| {
+                if let Heard { seq, what: What::Answer(..) } = heard {
+                    flight.account_mut().arrived(seq);
+                }
+            }),
+        };
+        if ours.is_some() && job.spec.capture {
+            let wall = i128::from(seen.packet.at) + clock::wall_offset();
+            let packet =
+                Event::Packet { wall_ns: u64::try_from(wall).unwrap_or(0), bytes: seen.bytes.to_vec() };
+            job.tell(flight.counts(), packet);
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Tap {
 pub struct Seen<'a> {
     /// The packet.
     pub packet: Incoming<'a>,
+    /// As the socket gave it: from the IP header on, except for IPv6 raw sockets.
+    pub bytes: &'a [u8],
     /// Seen on its way out of this machine.
     pub outgoing: bool,
 }
@@ -130,7 +132,7 @@ impl Tap {
                 at,
             },
         };
-        Some(Seen { packet, outgoing: about.outgoing })
+        Some(Seen { packet, bytes, outgoing: about.outgoing })
     }
 
     /// Packets that the kernel could not queue on a packet socket since the last call; none if it does not tell.

@@ -5,6 +5,7 @@ pub mod diagnose;
 pub mod explain;
 pub mod lab;
 pub mod observing;
+pub mod probe;
 pub mod record;
 pub mod self_check;
 pub mod standing;
@@ -19,6 +20,7 @@ use std::io::Write;
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Diagnose(args) => diagnose::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Record(args) => record::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => lab::run(args),

@@ -1,0 +1,74 @@
+//! `whydrop probe`: one URL, honest numbers.
+
+mod arguments;
+mod capture;
+mod comparison;
+mod lines;
+
+pub use arguments::ProbeArgs;
+
+use crate::settings::lang;
+use crate::signals;
+use anyhow::{Context, Result};
+use capture::Capture;
+use lines::Lines;
+use std::io::Write;
+use std::sync::Mutex;
+use whydrop_host::{probing, targets};
+use whydrop_model::ProbeResult;
+use whydrop_report::text::Options;
+
+/// Exit status of ping: some reply.
+const SOME: u8 = 0;
+/// Exit status of ping: no reply.
+const NONE: u8 = 1;
+
+/// Runs the command.
+pub fn run(args: ProbeArgs) -> Result<u8> {
+    let spec = args.spec()?;
+    let before = args.compare.as_deref().map(comparison::read).transpose()?;
+    let from = match &args.from {
+        Some(word) => targets::resolve(word)?,
+        None => targets::host()?,
+    };
+    if args.dry_run {
+        let address = probing::resolve::address(&spec)?;
+        write(lines::announcement(&spec, address).get(lang()))?;
+        return Ok(SOME);
+    }
+    let cancel = signals::cancel_flag()?;
+    let capture = args.pcap.as_deref().map(Capture::create).transpose()?.map(Mutex::new);
+    let lines = Lines::new(&args, &spec);
+    let result = probing::run(&from.netns, &from.target.id, &spec, &cancel, &|progress| {
+        lines.show(progress);
+        if let Some(capture) = &capture {
+            capture.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&progress.event);
+        }
+    });
+    lines.clear();
+    let result = result?;
+    if let Some(capture) = capture {
+        capture.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish()?;
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        whydrop_report::json::pretty(&whydrop_report::json::probe(&result, lang()), &mut out)?;
+    } else {
+        let options =
+            Options { lang: lang(), width: 100, plain: crate::settings::plain(false), ..Options::default() };
+        whydrop_report::probe::write(&result, &options, &mut out)?;
+        if let Some(before) = before {
+            writeln!(out, "  {}", comparison::sentence(before, &result).get(lang()))?;
+        }
+    }
+    out.flush()?;
+    Ok(status(&result))
+}
+
+fn status(result: &ProbeResult) -> u8 {
+    if result.received + result.late > 0 { SOME } else { NONE }
+}
+
+fn write(line: &str) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}").context("cannot write to stdout")
+}
