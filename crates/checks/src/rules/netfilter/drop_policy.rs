@@ -8,7 +8,7 @@ use crate::coverage::NETFILTER;
 use crate::packet::{Fit, Packet};
 use crate::rule::{Judgement, Rule as CheckRule, Suspect, fill_words, fix};
 use whydrop_model::action::{Action, ChainRef, RuleRef};
-use whydrop_model::netfilter::{Chain, Match, Rule, RuleVerdict, Tool};
+use whydrop_model::netfilter::{Match, Rule, RuleVerdict, Tool};
 use whydrop_model::{Applicability, Cause, Fix, NoteStatus, Text, text};
 
 /// The cause.
@@ -117,11 +117,12 @@ pub fn judge_policies(space: Space<'_>, cause: &'static Cause, mine: fn(&Policy<
 fn fixes(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Fix> {
     let mut out = vec![];
     let chain = ChainRef::from(policy.chain);
-    let hurt = touches.iter().filter_map(|i| space.case.ways.get(*i)).find(|way| way.troubled());
-    let packets = hurt.map(|way| way.packets_at(space, policy.hook)).unwrap_or_default();
-    if let Some(rule) = packets.first().and_then(|packet| accept_rule(policy.chain, packet)) {
-        let action = Action::RuleInsert(RuleRef { chain: chain.clone(), rule, unique: true });
-        let mut open = fix(space, OPEN_PORT.phrase(), Applicability::Safe, vec![action]);
+    let accept = accept_rules(space, policy, touches);
+    // The handle of a new nft rule is not known before it is made: nothing could take such a rule back.
+    if chain.tool != Tool::Nft && !accept.is_empty() {
+        let insert = |rule| Action::RuleInsert(RuleRef { chain: chain.clone(), rule, unique: true });
+        let actions = accept.into_iter().map(insert).collect();
+        let mut open = fix(space, OPEN_PORT.phrase(), Applicability::Safe, actions);
         open.caution = Some(OPENS_PORT.phrase());
         out.push(open);
     }
@@ -132,8 +133,23 @@ fn fixes(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Fix> {
     out
 }
 
-/// The narrowest rule that lets a probe's packet pass: its port.
-fn accept_rule(chain: &Chain, packet: &Packet) -> Option<Rule> {
+/// Rules that let pass what falls to the policy of the probes that were hurt: where both directions meet one chain,
+/// the requests and the answers.
+fn accept_rules(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Rule> {
+    let hurt = touches.iter().filter_map(|i| space.case.ways.get(*i)).filter(|way| way.troubled());
+    let packets = hurt.flat_map(|way| way.packets_at(space, policy.hook));
+    let mut rules: Vec<Rule> = vec![];
+    for rule in packets.filter(|p| policy.takes(space, p)).filter_map(|p| accept_rule(&p)) {
+        if rules.iter().all(|known| known.text != rule.text) {
+            rules.push(rule);
+        }
+    }
+    rules
+}
+
+/// The narrowest rule that lets a probe's packet pass: its port, or that it answers. Accepting an answer by its source
+/// port instead would let in everybody who sends from that port.
+fn accept_rule(packet: &Packet) -> Option<Rule> {
     let protocol = match packet.protocol {
         1 => "icmp",
         6 => "tcp",
@@ -142,28 +158,18 @@ fn accept_rule(chain: &Chain, packet: &Packet) -> Option<Rule> {
         _ => return None,
     };
     let mut matches = vec![Match::L4Proto(packet.protocol)];
-    let nft = chain.tool == Tool::Nft;
-    let condition = match (packet.destination_port, packet.source_port) {
-        (Some(port), _) => {
+    let condition = match packet.destination_port {
+        _ if packet.reply => {
+            let states = ["RELATED", "ESTABLISHED"];
+            matches = vec![Match::CtState(states.map(String::from).into())];
+            format!("-m conntrack --ctstate {}", states.join(","))
+        }
+        Some(port) => {
             matches.push(Match::DestinationPorts(port, port));
-            if nft {
-                format!("{protocol} dport {port}")
-            } else {
-                format!("-p {protocol} -m {protocol} --dport {port}")
-            }
+            format!("-p {protocol} -m {protocol} --dport {port}")
         }
-        (None, Some(port)) => {
-            matches.push(Match::SourcePorts(port, port));
-            if nft {
-                format!("{protocol} sport {port}")
-            } else {
-                format!("-p {protocol} -m {protocol} --sport {port}")
-            }
-        }
-        (None, None) if nft => format!("meta l4proto {protocol}"),
-        (None, None) => format!("-p {protocol}"),
+        None => format!("-p {protocol}"),
     };
-    let text = if nft { format!("{condition} counter accept") } else { format!("{condition} -j ACCEPT") };
     Some(Rule {
         position: 1,
         handle: None,
@@ -172,6 +178,6 @@ fn accept_rule(chain: &Chain, packet: &Packet) -> Option<Rule> {
         verdict: RuleVerdict::Accept,
         matches,
         comment: None,
-        text,
+        text: format!("{condition} -j ACCEPT"),
     })
 }

@@ -5,7 +5,7 @@ use super::drops::{
     unaccounted, was_readable,
 };
 use crate::case::Space;
-use crate::packet::{Fit, reaches_end};
+use crate::packet::{Fit, Packet, reaches_end};
 use whydrop_model::delta::Change;
 use whydrop_model::netfilter::{Chain, Family, Hook, RuleVerdict};
 
@@ -28,15 +28,18 @@ pub struct Policy<'a> {
 impl Policy<'_> {
     /// Numbers of the probes that fall to it.
     pub fn touches(&self, space: Space<'_>) -> Vec<usize> {
-        let chains: Vec<&Chain> = space.after.chains().collect();
         let falls = |index: &usize| {
             let way = space.case.ways.get(*index);
             let packets = way.map(|way| way.packets_at(space, self.hook)).unwrap_or_default();
-            packets
-                .iter()
-                .any(|p| speaks(self.chain.family, p) && reaches_end(&chains, self.chain, p) != Fit::No)
+            packets.iter().any(|packet| self.takes(space, packet))
         };
         (0..space.case.ways.len()).filter(falls).collect()
+    }
+
+    /// True if a packet at its hook may fall to it.
+    pub fn takes(&self, space: Space<'_>, packet: &Packet) -> bool {
+        let chains: Vec<&Chain> = space.after.chains().collect();
+        speaks(self.chain.family, packet) && reaches_end(&chains, self.chain, packet) != Fit::No
     }
 }
 

@@ -118,6 +118,30 @@ fn a_policy_is_a_fault_only_where_it_costs_the_probes() {
 }
 
 #[test]
+fn the_fix_of_a_policy_lets_both_directions_pass_and_can_be_taken_back() {
+    let fix = |hook: Hook, tool: Tool| {
+        let mut chain = chain("CHAIN", hook, RuleVerdict::Drop, vec![]);
+        chain.tool = tool;
+        let mut world = World::pair();
+        world.chain(SERVER, chain, &[]).after(SERVER, |s| policy_counts(s, 50));
+        world.probe("tcp://10.0.0.2:80", 50, 50);
+        let fix = world.report().findings[0].fixes[0].clone();
+        assert!(fix.caution.is_some());
+        fix.steps.iter().map(|s| s.action.argv().join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        fix(Hook::Prerouting, Tool::IptablesNft),
+        ["iptables-nft -I CHAIN 1 -p tcp -m tcp --dport 80 -j ACCEPT"]
+    );
+    assert_eq!(
+        fix(Hook::Output, Tool::IptablesNft),
+        ["iptables-nft -I CHAIN 1 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"]
+    );
+    // A rule that nft inserts has a handle that nobody knows beforehand.
+    assert_eq!(fix(Hook::Input, Tool::Nft), ["nft chain ip filter CHAIN { policy accept ; }"]);
+}
+
+#[test]
 fn a_rule_without_counter_is_found_by_drop_events() {
     let mut nft = input(vec![
         rule(
