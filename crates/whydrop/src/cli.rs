@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and nothing else. Help texts stand here in both languages.
 
-use crate::command::{demo, diagnose, explain, lab, probe, record, self_check, trace};
+use crate::command::{demo, diagnose, explain, fix, lab, probe, record, self_check, trace, undo};
 use crate::settings::say;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use whydrop_model::text;
@@ -49,6 +49,12 @@ pub enum Command {
     /// Drops as they happen.
     #[command(about = say(text!("Show the kernel's drops as they happen: reason, place, packet", "实时显示内核丢包：原因、位置、数据包")))]
     Trace(trace::TraceArgs),
+    /// Plan and apply fixes.
+    #[command(about = say(text!("Show the fixes as a plan; with --apply run it and measure again", "列出修复计划；加 --apply 则执行并重新测量")))]
+    Fix(fix::FixArgs),
+    /// Take the last fix back.
+    #[command(about = say(text!("Take the last fix back", "撤销上一次修复")))]
+    Undo(undo::UndoArgs),
     /// Take the evidence along.
     #[command(about = say(text!("Record the evidence of a run, to be judged later or elsewhere", "录制一次观察的证据，供以后或在别处判断")))]
     Record(record::RecordArgs),

@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod diagnose;
 pub mod explain;
+pub mod fix;
 pub mod lab;
 pub mod observing;
 pub mod probe;
@@ -11,6 +12,7 @@ pub mod self_check;
 pub mod standing;
 pub mod syn_lines;
 pub mod trace;
+pub mod undo;
 
 use crate::cli::{Cli, Command};
 use clap::CommandFactory;
@@ -21,6 +23,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Diagnose(args) => diagnose::run(args),
         Command::Probe(args) => probe::run(args),
+        Command::Fix(args) => fix::run(args),
+        Command::Undo(args) => undo::run(args),
         Command::Record(args) => record::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Lab(args) => lab::run(args),
