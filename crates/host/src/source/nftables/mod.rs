@@ -364,3 +364,71 @@ fn verdict_word(found: Verdict<'_>) -> String {
         RuleVerdict::Other(other) => format!("?{other}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::attributes::build::torture;
+
+    // Messages of Linux 6.18, without netlink header.
+    /// `iptables-nft -A INPUT -p tcp -m statistic --mode random --probability 0.3 -j DROP`
+    const IPTABLES: &str = "\
+        020000050b00010066696c74657200000a000200494e5055540000000c0003000000000000000002f8000400240001000900\
+        01006d6574610000000014000200080002000000001008000100000000012c00010008000100636d70002000020008000100\
+        0000000108000200000000000c0003000500010006000000480001000a0001006d61746368000000380002000e0001007374\
+        6174697374696300000008000200000000001c0003000000000066666626000000006666662600000000000000002c000100\
+        0c000100636f756e746572001c0002000c00010000000000000000000c0002000000000000000000300001000e000100696d\
+        6d6564696174650000001c0002000800010000000000100002000c0002000800010000000000";
+    /// `nft add rule inet fw input tcp dport 80 numgen random mod 100 < 30 counter drop comment "why"`
+    const NATIVE: &str = "\
+        0100000507000100667700000a000200696e7075740000000c0003000000000000000002b001040024000100090001006d65\
+        74610000000014000200080002000000001008000100000000012c00010008000100636d7000200002000800010000000001\
+        08000200000000000c0003000500010006000000340001000c0001007061796c6f6164002400020008000100000000010800\
+        020000000002080003000000000208000400000000022c00010008000100636d700020000200080001000000000108000200\
+        000000000c0003000600010000500000340001000b0001006e756d67656e0000240002000800010000000001080002000000\
+        006408000300000000010800040000000000400001000e000100627974656f726465720000002c0002000800010000000001\
+        08000200000000010800030000000001080004000000000408000500000000042c00010008000100636d7000200002000800\
+        01000000000108000200000000020c000300080001000000001e2c0001000c000100636f756e746572001c0002000c000100\
+        00000000000000000c0002000000000000000000300001000e000100696d6d6564696174650000001c000200080001000000\
+        0000100002000c00020008000100000000000a0007000004776879000000";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u8> = hex.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+        digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    fn read(message: &[u8], tool: Tool, family: Family) -> Option<Rule> {
+        Some(RawRule::parse(message).ok()?.read(1, tool, family, &Sets::new()))
+    }
+
+    #[test]
+    fn captured_rules() {
+        let rule = read(&bytes(IPTABLES), Tool::IptablesNft, Family::Ip).unwrap();
+        assert_eq!(rule.text, "-p tcp -m statistic --mode random --probability 0.29999999981 -j DROP");
+        assert_eq!((rule.handle, rule.packets, rule.verdict), (Some(2), Some(0), RuleVerdict::Drop));
+        let rule = read(&bytes(NATIVE), Tool::Nft, Family::Inet).unwrap();
+        assert_eq!(rule.text, "tcp dport 80 numgen random mod 100 < 30 counter drop comment \"why\"");
+        assert_eq!(rule.comment.as_deref(), Some("why"));
+        assert_eq!(rule.matches, [Match::L4Proto(6), Match::DestinationPorts(80, 80), Match::Random(0.3)]);
+    }
+
+    #[test]
+    fn bent_rules_never_panic() {
+        for message in [bytes(IPTABLES), bytes(NATIVE)] {
+            torture(&message, |bent| read(bent, Tool::IptablesNft, Family::Ip6));
+            torture(&message, |bent| read(bent, Tool::Nft, Family::Inet));
+        }
+    }
+
+    /// A comment is its author's: control characters are shown, and the text no longer passes for the rule's own.
+    #[test]
+    fn a_hostile_comment_is_shown_and_marked() {
+        let mut message = bytes(NATIVE);
+        let at = message.len() - 6;
+        message[at..at + 3].copy_from_slice(b"\x1b[m");
+        let rule = read(&message, Tool::Nft, Family::Inet).unwrap();
+        assert_eq!(rule.comment.as_deref(), Some("\\u{1b}[m"));
+        assert!(rule.text.ends_with("comment \"\\u{1b}[m\""), "{}", rule.text);
+        assert!(rule.matches.contains(&Match::Other("?text".into())));
+    }
+}

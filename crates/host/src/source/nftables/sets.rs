@@ -14,6 +14,8 @@ const INTERVAL: u32 = 0x4;
 const END: u32 = 1;
 /// More elements than this are not written out.
 const SHOWN: usize = 256;
+/// An interval takes two elements; a set with more than this is not kept whole.
+const KEPT: usize = 2 * SHOWN;
 
 /// An element as it was dumped.
 #[derive(Clone, Debug)]
@@ -63,6 +65,9 @@ impl Set {
     /// Adds the elements of one message (`NFT_MSG_NEWSETELEM`); a set that is too long keeps none.
     pub fn add(&mut self, list: &[u8]) {
         let elements = self.elements.get_or_insert_default();
+        if elements.len() > KEPT {
+            return;
+        }
         for (_, element) in IterableChunks::new(list).filter(|(header, _)| header.r#type == LIST_ELEM) {
             let attrs = Attrs(element);
             let Some(key) = attrs.get(1).and_then(data_value) else { continue };
@@ -82,7 +87,7 @@ impl Set {
             return None;
         }
         let mut elements: Vec<&Element> = self.elements.as_ref()?.iter().collect();
-        if elements.len() > SHOWN {
+        if elements.len() > KEPT {
             return None;
         }
         elements.sort_by(|a, b| (&a.key, b.end).cmp(&(&b.key, a.end)));
