@@ -4,6 +4,7 @@ use crate::fault::{Change, Fault};
 use crate::service::{Running, Service};
 use crate::site::{self, Place, Site};
 use crate::traffic::Flowing;
+use whydrop_host::act::Undo;
 use whydrop_host::error::{Error, Result};
 use whydrop_model::Action;
 
@@ -16,6 +17,15 @@ pub struct Lab {
     site: Site,
     fault: Fault,
     name: String,
+    back: Vec<Back>,
+}
+
+/// How a change is taken back.
+#[derive(Debug)]
+enum Back {
+    Act(Place, Vec<Undo>),
+    Tool(Place, &'static [&'static str]),
+    Serve,
 }
 
 impl Lab {
@@ -23,7 +33,7 @@ impl Lab {
     /// `NAME-server` …
     pub fn build(fault: Fault, name: &str) -> Result<Self> {
         let site = Site::build(fault.topology, name)?;
-        let mut lab = Self { flowing: vec![], services: vec![], site, fault, name: name.to_owned() };
+        let mut lab = Self { flowing: vec![], services: vec![], site, fault, name: name.to_owned(), back: vec![] };
         lab.serve(&lab.fault.services.clone())?;
         let client = lab.site.named(Place::Client)?.netns();
         lab.flowing = lab.fault.traffic.iter().map(|t| t.start(client)).collect::<Result<_>>()?;
@@ -34,9 +44,18 @@ impl Lab {
     pub fn break_it(&mut self) -> Result<()> {
         for change in self.fault.changes.clone() {
             match change {
-                Change::Act(at, action) => self.site.apply(at, &action)?,
-                Change::Tool { at, argv, .. } => site::run(self.site.named(at)?.netns(), argv)?,
-                Change::Serve(services) => self.serve(&services)?,
+                Change::Act(at, action) => {
+                    let undo = self.site.apply(at, &action)?;
+                    self.back.push(Back::Act(at, undo));
+                }
+                Change::Tool { at, argv, undo } => {
+                    site::run(self.site.named(at)?.netns(), argv)?;
+                    self.back.push(Back::Tool(at, undo));
+                }
+                Change::Serve(services) => {
+                    self.serve(&services)?;
+                    self.back.push(Back::Serve);
+                }
                 Change::Send(traffic, time) => {
                     let flowing = traffic.start(self.site.named(Place::Client)?.netns())?;
                     std::thread::sleep(time);
@@ -49,17 +68,11 @@ impl Lab {
 
     /// Takes the changes back, the last one first.
     pub fn mend(&mut self) -> Result<()> {
-        for change in self.fault.changes.clone().into_iter().rev() {
-            match change {
-                Change::Act(at, action) => {
-                    let inverse = action.inverse().ok_or_else(|| {
-                        Error::new("take back", format!("{action:?}"), "this change has no way back")
-                    })?;
-                    self.site.apply(at, &inverse)?;
-                }
-                Change::Tool { at, undo, .. } => site::run(self.site.named(at)?.netns(), undo)?,
-                Change::Serve(_) => self.serve(&self.fault.services.clone())?,
-                Change::Send(..) => {}
+        while let Some(back) = self.back.pop() {
+            match back {
+                Back::Act(at, undo) => self.site.take_back(at, &undo)?,
+                Back::Tool(at, undo) => site::run(self.site.named(at)?.netns(), undo)?,
+                Back::Serve => self.serve(&self.fault.services.clone())?,
             }
         }
         Ok(())
@@ -99,7 +112,7 @@ impl Lab {
         let places = self.fault.topology.places();
         let place = places.iter().find(|place| self.target_of(**place) == target);
         let place = place.ok_or_else(|| Error::new("change", target, "it is not part of the lab"))?;
-        self.site.apply(*place, action)
+        self.site.apply(*place, action).map(drop)
     }
 
     fn target_of(&self, place: Place) -> String {

@@ -2,7 +2,7 @@
 
 use crate::catalogue::{NETEM_30, nft_chain};
 use crate::site;
-use whydrop_host::Netns;
+use whydrop_host::{Netns, act};
 use whydrop_model::Action;
 use whydrop_model::netfilter::Hook;
 
@@ -27,8 +27,8 @@ impl Need {
             Err(error) => return Some(error.to_string()),
         };
         let tried = match self {
-            Self::Netem => site::perform(&netns, &Action::QdiscAdd(NETEM_30.on("lo"))),
-            Self::Nftables => site::perform(&netns, &nft_chain(Hook::Input, None)),
+            Self::Netem => act::apply(&netns, &Action::QdiscAdd(NETEM_30.on("lo"))).map(drop),
+            Self::Nftables => act::apply(&netns, &nft_chain(Hook::Input, None)).map(drop),
             Self::IptablesNft => site::run(&netns, &random_rule("iptables-nft")),
             Self::IptablesLegacy => site::run(&netns, &random_rule("iptables-legacy")),
         };

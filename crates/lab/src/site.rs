@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
+use whydrop_host::act::{self, Undo};
 use whydrop_host::Netns;
 use whydrop_host::build::{Named, Wiring};
 use whydrop_host::error::{Error, Result};
@@ -138,22 +139,20 @@ impl Site {
         found.ok_or_else(|| whydrop_host::Error::new("find", place.word(), "this topology does not have it"))
     }
 
-    /// Makes one change in a namespace of the site.
-    pub fn apply(&self, place: Place, action: &Action) -> Result<()> {
-        perform(self.named(place)?.netns(), action)
+    /// Makes one change in a namespace of the site and returns the way back, in order.
+    pub fn apply(&self, place: Place, action: &Action) -> Result<Vec<Undo>> {
+        Ok(act::apply(self.named(place)?.netns(), action)?.undo)
+    }
+
+    /// Takes a change back.
+    pub fn take_back(&self, place: Place, undo: &[Undo]) -> Result<()> {
+        let netns = self.named(place)?.netns();
+        undo.iter().try_for_each(|undo| act::take_back(netns, undo).map(drop))
     }
 
     fn wiring(&self, place: Place) -> Result<Wiring> {
         Wiring::of(self.named(place)?.netns())
     }
-}
-
-/// Makes one change in a namespace.
-pub(crate) fn perform(netns: &Netns, action: &Action) -> Result<()> {
-    if let Action::ChainAdd { chain, .. } = action {
-        run(netns, &["nft", "add", "table", chain.family.word(), &chain.table])?;
-    }
-    run(netns, &action.argv())
 }
 
 /// Runs a command in a namespace; it must succeed.

@@ -23,10 +23,10 @@ use whydrop_report::text as render;
 
 /// First part of the names of the namespaces.
 const NAME: &str = "demo";
-/// SYNs of one measurement: enough that 30 % of loss cannot hide (0.7^20 is less than 0.1 %).
-const SYNS: u32 = 20;
+/// SYNs of one measurement: 30 % of loss cannot hide (0.7^40 is less than one in a million), and one rule less shows.
+const SYNS: u32 = 40;
 /// Between two SYNs of a measurement.
-const INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(25);
 /// How long one page may take before the demo goes on.
 const PAGE_PATIENCE: Duration = Duration::from_secs(3);
 /// Rounds of diagnosis and repair: a cause can hide behind another one, but not for ever.
@@ -124,6 +124,10 @@ impl Demo<'_> {
             print(&said.fill(&[("why", &sanitize(why, 200))]))?;
         }
         lab.break_it()?;
+        print(
+            &text!("As commands, inside the server's namespace:", "写成命令（在服务器的命名空间内）：")
+                .phrase(),
+        )?;
         for change in &lab.fault().changes {
             if let Change::Act(_, action) = change {
                 print(&Phrase::same(format!("  {}", join(&action.argv()))))?;
@@ -131,15 +135,32 @@ impl Demo<'_> {
         }
 
         chapter(text!("3  What people see", "3  用户看到的现象").phrase())?;
+        let said = text!(
+            "{n} SYNs from the client, as hping3 -S sends them, then one GET of the page:",
+            "从客户端发出 {n} 个 SYN（如同 hping3 -S），再用 GET 取一次页面："
+        );
+        print(&said.fill(&[("n", &SYNS)]))?;
         let mut before = self.measure(lab, true)?;
         print(&Phrase::same(syn_lines::summary(&before.syn)))?;
         print(&before.in_words())?;
 
         chapter(text!("4  What whydrop says", "4  whydrop 的诊断").phrase())?;
+        let said = text!(
+            "Counters, rules, queues and kernel drops of both namespaces, and its own probes, for {s} s:",
+            "观察两个命名空间的计数器、规则、队列与内核丢包，并自行探测，共 {s} 秒："
+        );
+        print(&said.fill(&[("s", &self.args.duration.as_secs_f64())]))?;
         let mut report = self.diagnose(lab)?;
         self.show(&report)?;
 
         chapter(text!("5  Repair, one cause at a time", "5  逐个修复").phrase())?;
+        print(
+            &text!(
+                "The first fix of each cause, and the same measurement after it:",
+                "逐一执行每个原因的首选修复，并在之后重复同样的测量："
+            )
+            .phrase(),
+        )?;
         for _ in 0..ROUNDS {
             for (finding, fix) in runnable(&report) {
                 repair(lab, &report, finding, fix)?;

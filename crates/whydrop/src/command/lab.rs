@@ -13,7 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use whydrop_lab::{Fault, Need, State};
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Phrase, shell, text};
+use whydrop_model::{shell, text};
+use whydrop_report::error::Problem;
 
 /// First part of the names of the namespaces, unless another is wanted.
 const NAME: &str = "lab";
@@ -146,11 +147,12 @@ fn observe(standing: &mut Standing, duration: Duration) -> ObserveArgs {
 
 fn find(id: &str) -> Result<Fault> {
     whydrop_lab::find(id).ok_or_else(|| {
-        let shown = sanitize(id, 80);
-        Refusal::new(
-            text!("no fault is called \"{id}\"", "没有名为 \"{id}\" 的故障").fill(&[("id", &shown)]),
-            Phrase::same("whydrop lab list"),
-        )
+        let what = text!("no fault is called \"{id}\"", "没有名为 \"{id}\" 的故障");
+        Refusal(Problem {
+            what: what.fill(&[("id", &sanitize(id, 80))]),
+            tries: Some("whydrop lab list".to_owned()),
+            ..Problem::default()
+        })
         .into()
     })
 }

@@ -5,7 +5,8 @@ use anyhow::{Context, Result};
 use std::io::Read;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use whydrop_lab::{Claim, Fault, Lab, State};
-use whydrop_model::{Phrase, text};
+use whydrop_model::text;
+use whydrop_report::error::Problem;
 
 /// A lab of this process.
 pub struct Standing {
@@ -20,12 +21,9 @@ impl Standing {
     pub fn build(fault: Fault, name: &str) -> Result<Self> {
         need_root()?;
         if let Some(missing) = fault.missing() {
-            return Err(Refusal::new(
-                text!("{fault} cannot be set up here: {missing}", "无法在本机制造 {fault}：{missing}")
-                    .fill(&[("fault", &fault.id), ("missing", &missing)]),
-                Phrase::same("whydrop lab list"),
-            )
-            .into());
+            let what = text!("cannot set up {fault}", "无法制造 {fault}").fill(&[("fault", &fault.id)]);
+            let tries = Some("whydrop lab list".to_owned());
+            return Err(Refusal(Problem { what, reason: Some(missing), tries, ..Problem::default() }).into());
         }
         let claim = State::claim(name, fault.id)?;
         let sweeper = Sweeper::start(name)?;
@@ -44,13 +42,19 @@ pub fn need_root() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let message =
-        text!("cannot build network namespaces: root is needed", "无法创建网络命名空间：需要 root 权限");
-    let hint = text!(
-        "sudo whydrop ... (nothing outside the new namespaces is touched)",
-        "sudo whydrop …（不会改动新命名空间以外的任何东西）"
-    );
-    Err(Refusal::new(message.phrase(), hint.phrase()).into())
+    Err(Refusal(Problem {
+        what: text!("cannot build network namespaces", "无法创建网络命名空间").phrase(),
+        needs: Some(
+            text!(
+                "root; nothing outside the new namespaces is touched",
+                "root 权限；不会改动新命名空间以外的任何东西"
+            )
+            .phrase(),
+        ),
+        tries: Some("sudo whydrop demo".to_owned()),
+        ..Problem::default()
+    })
+    .into())
 }
 
 /// A process of its own that waits for the end of this one and removes what a sudden death leaves behind.
