@@ -33,7 +33,8 @@ impl Lab {
     /// `NAME-server` …
     pub fn build(fault: Fault, name: &str) -> Result<Self> {
         let site = Site::build(fault.topology, name)?;
-        let mut lab = Self { flowing: vec![], services: vec![], site, fault, name: name.to_owned(), back: vec![] };
+        let mut lab =
+            Self { flowing: vec![], services: vec![], site, fault, name: name.to_owned(), back: vec![] };
         lab.serve(&lab.fault.services.clone())?;
         let client = lab.site.named(Place::Client)?.netns();
         lab.flowing = lab.fault.traffic.iter().map(|t| t.start(client)).collect::<Result<_>>()?;

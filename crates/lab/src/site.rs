@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
-use whydrop_host::act::{self, Undo};
 use whydrop_host::Netns;
+use whydrop_host::act::{self, Undo};
 use whydrop_host::build::{Named, Wiring};
 use whydrop_host::error::{Error, Result};
 use whydrop_model::Action;
