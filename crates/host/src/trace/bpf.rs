@@ -15,6 +15,8 @@ use whydrop_model::{DropCount, DropEvent};
 
 /// Compiled from `bpf/` by `cargo xtask bpf`; CI compares the hash of its sources.
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/drops.bpf.o");
+/// What is loaded, with what it needs, for errors.
+const NEEDS: &str = "the BPF program (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)";
 const TRACEPOINT: &str = "kfree_skb";
 /// Samples taken from the ring in one poll, so that a storm cannot hold the caller.
 const PER_POLL: usize = 16_384;
@@ -40,11 +42,14 @@ impl BpfSource {
     pub fn start(step: Step, options: &TraceOptions) -> Result<Self> {
         raise_memlock();
         let names = Names::start(options.owners);
-        let btf =
-            Btf::from_sys_fs().map_err(|e| Error::new("read", "/sys/kernel/btf/vmlinux", e.to_string()))?;
         let only_targets = u8::from(!options.netns.is_empty());
         let with_stack = u8::from(options.stacks);
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        // The loader parses the kernel's types for itself and does not lend them; two copies at a time are 20 MiB.
+        loader.btf(None);
+        let btf =
+            Btf::from_sys_fs().map_err(|e| Error::new("read", "/sys/kernel/btf/vmlinux", e.to_string()))?;
+        let mut ebpf = loader
             .btf(Some(&btf))
             .override_global("only_targets", &only_targets, true)
             .override_global("with_stack", &with_stack, true)
@@ -225,7 +230,7 @@ fn load_error(error: &EbpfError) -> Error {
 
 fn program_error(error: &ProgramError) -> Error {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let mut refused = Error::io("load", "the BPF program", io_error);
+        let mut refused = Error::io("load", NEEDS, io_error);
         // The verifier's verdict stands last; before it come thousands of lines of its way there.
         let log = verifier_log.to_string();
         if let Some(verdict) = log.lines().rev().find(|l| !l.is_empty() && !l.starts_with("processed ")) {
@@ -241,9 +246,9 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> Error {
     let mut cause = Some(error);
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return Error::io("load", "the BPF program", io);
+            return Error::io("load", NEEDS, io);
         }
         cause = inner.source();
     }
-    Error::new("load", "the BPF program", error.to_string())
+    Error::new("load", NEEDS, error.to_string())
 }

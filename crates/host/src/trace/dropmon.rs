@@ -103,7 +103,7 @@ impl DropMonitor {
     fn command(&mut self, operation: &'static str, command: u8, attributes: &[u8]) -> Result<()> {
         let payload = [&[command, VERSION, 0, 0], attributes].concat();
         let sent = self.netlink.get_raw(self.family, &payload, |_| None::<()>);
-        sent.map(drop).map_err(|e| Error::io(operation, "the drop monitor", &e))
+        sent.map(drop).map_err(|e| Error::io(operation, "the drop monitor (CAP_NET_ADMIN)", &e))
     }
 
     /// Drops that found no room in the monitor's own queues since the machine started.

@@ -99,9 +99,9 @@ impl LadderReport {
         self.0.iter().map(|(step, error)| format!("{}: {error}", step.word())).collect()
     }
 
-    /// True if each step failed for want of a privilege.
+    /// True if a privilege would help: the best step was refused for want of one.
     pub fn is_denied(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|(_, error)| error.is_denied())
+        self.0.first().is_some_and(|(_, error)| error.is_denied())
     }
 }
 

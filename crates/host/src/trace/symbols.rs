@@ -1,9 +1,12 @@
 //! Addresses to function names, from /proc/kallsyms: the kernel and its modules.
 
 use crate::error::{Error, Result};
-use std::fs;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 
 const PATH: &str = "/proc/kallsyms";
+/// KSYM_NAME_LEN is 512, and a module's name follows.
+const LONGEST_LINE: u64 = 1024;
 /// A location further than this from the symbol before it lies in something that came after the list was read.
 const LONGEST_FUNCTION: u64 = 1 << 20;
 
@@ -18,8 +21,9 @@ pub struct Symbols {
 impl Symbols {
     /// Reads the list. Fails if the kernel hides addresses (kptr_restrict without CAP_SYSLOG).
     pub fn read() -> Result<Self> {
-        let text = fs::read(PATH).map_err(|e| Error::io("read", PATH, &e))?;
-        let symbols = Self::parse(&text);
+        let fail = |e: std::io::Error| Error::io("read", PATH, &e);
+        let file = BufReader::with_capacity(64 * 1024, File::open(PATH).map_err(fail)?);
+        let symbols = Self::parse(file).map_err(fail)?;
         if symbols.entries.is_empty() {
             return Err(Error::new("read", PATH, "addresses are hidden (kptr_restrict, needs CAP_SYSLOG)"));
         }
@@ -27,29 +31,34 @@ impl Symbols {
     }
 
     /// Reads lines of `ffffffff81000000 T name [module]`; functions only, hidden addresses left out.
-    fn parse(text: &[u8]) -> Self {
+    fn parse(mut list: impl BufRead) -> std::io::Result<Self> {
         let mut symbols = Self::default();
-        for line in text.split(|&b| b == b'\n') {
-            let mut words = line.splitn(3, |&b| b == b' ');
-            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
-                continue;
-            };
-            if !matches!(kind, b"t" | b"T" | b"w" | b"W") {
-                continue;
-            }
-            let name = name.split(|&b| b == b'\t').next().and_then(|n| std::str::from_utf8(n).ok());
-            let address = std::str::from_utf8(address).ok().and_then(|a| u64::from_str_radix(a, 16).ok());
-            let (Some(name), Some(address @ 1..)) = (name, address) else { continue };
-            let (Ok(start), Ok(length)) = (u32::try_from(symbols.names.len()), u16::try_from(name.len()))
-            else {
-                continue;
-            };
-            symbols.names.push_str(name);
-            symbols.entries.push((address, start, length));
+        let mut line = vec![];
+        while list.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? > 0 {
+            symbols.add(line.trim_ascii_end());
+            line.clear();
         }
         // Stable: of several names of one address the first listed stays first, as %pS in the kernel has it.
         symbols.entries.sort_by_key(|&(address, ..)| address);
-        symbols
+        Ok(symbols)
+    }
+
+    fn add(&mut self, line: &[u8]) {
+        let mut words = line.splitn(3, |&b| b == b' ');
+        let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
+            return;
+        };
+        if !matches!(kind, b"t" | b"T" | b"w" | b"W") {
+            return;
+        }
+        let name = name.split(|&b| b == b'\t').next().and_then(|n| std::str::from_utf8(n).ok());
+        let address = std::str::from_utf8(address).ok().and_then(|a| u64::from_str_radix(a, 16).ok());
+        let (Some(name), Some(address @ 1..)) = (name, address) else { return };
+        let (Ok(start), Ok(length)) = (u32::try_from(self.names.len()), u16::try_from(name.len())) else {
+            return;
+        };
+        self.names.push_str(name);
+        self.entries.push((address, start, length));
     }
 
     /// Function and offset of a return address; none if it is in no known function.
@@ -84,7 +93,7 @@ mod tests {
 
     #[test]
     fn finds_functions_of_kernel_and_modules() {
-        let symbols = Symbols::parse(TEXT);
+        let symbols = Symbols::parse(TEXT).expect("memory");
         assert_eq!(symbols.find(0xffff_ffff_8100_0010), Some(("_stext", 0x10)));
         assert_eq!(symbols.find(0xffff_ffff_8100_0150), Some(("ip_rcv_core", 0x50)));
         assert_eq!(symbols.find(0xffff_ffff_c000_0020), Some(("nft_do_chain", 0x20)));
@@ -92,12 +101,15 @@ mod tests {
 
     #[test]
     fn a_call_that_ends_a_function_belongs_to_it() {
-        assert_eq!(Symbols::parse(TEXT).find(0xffff_ffff_8100_0100), Some(("_stext", 0x100)));
+        assert_eq!(
+            Symbols::parse(TEXT).expect("memory").find(0xffff_ffff_8100_0100),
+            Some(("_stext", 0x100))
+        );
     }
 
     #[test]
     fn knows_what_it_does_not_know() {
-        let symbols = Symbols::parse(TEXT);
+        let symbols = Symbols::parse(TEXT).expect("memory");
         assert_eq!(symbols.find(0), None);
         assert_eq!(symbols.find(0x1000), None);
         assert_eq!(symbols.find(0xffff_ffff_ffff_0000), None);

@@ -144,7 +144,7 @@ impl Drop for TracefsSource {
 
 /// Opens tracefs without mounting it anywhere (Linux 5.2).
 fn open_tracefs() -> Result<OwnedFd> {
-    let fail = |e: rustix::io::Errno| Error::io("open", "tracefs", &e.into());
+    let fail = |e: rustix::io::Errno| Error::io("open", "tracefs (CAP_SYS_ADMIN)", &e.into());
     let context = rustix::mount::fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail)?;
     rustix::mount::fsconfig_create(&context).map_err(fail)?;
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(fail)
