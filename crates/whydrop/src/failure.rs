@@ -16,13 +16,6 @@ const LONGEST: usize = 2000;
 #[error("{}", .0.what.en)]
 pub struct Refusal(pub Problem);
 
-impl Refusal {
-    /// What is wrong, and what is needed.
-    pub fn new(what: Phrase, needs: Phrase) -> Self {
-        Self(Problem { what, needs: Some(needs), ..Problem::default() })
-    }
-}
-
 /// Prints clap's error or help; help and version are no failures.
 pub fn usage(error: &clap::Error) -> ExitCode {
     let shown = error.print();
