@@ -53,6 +53,7 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
         let Some(folded) = out.get(i).cloned() else { continue };
         let Some(suspect) = out.get_mut(root) else { continue };
         suspect.finding.explains.push(folded.finding.summary);
+        suspect.loses_more |= folded.finding.packets_lost.is_none();
         suspect.touches.extend(folded.touches);
         suspect.touches.sort_unstable();
         suspect.touches.dedup();
@@ -78,6 +79,8 @@ fn cause_of(case: Case<'_>, suspects: &[(&Rule, Suspect)], i: usize) -> Option<u
     suspects.iter().enumerate().position(|(j, (_, other))| {
         i != j
             && follows(&other.finding.cause)
+            // The specific tie goes before the general one; both at once would be a circle.
+            && !other.follows.contains(&suspect.finding.cause.as_str())
             && (suspect.finding.cause != other.finding.cause)
             && meet(case, suspect, other)
     })
@@ -128,7 +131,7 @@ fn add_probes(case: Case<'_>, suspect: &mut Suspect) {
     for way in suspect.touches.iter().filter_map(|i| case.ways.get(*i)) {
         let (probe, url) = (way.probe, &way.probe.url);
         let refusals = way.refused() && is_refusal(&suspect.finding);
-        let claim = if probe.lost > 0 {
+        let claim = if probe.lost > 0 && way.lost() > 0 {
             let percent = (probe.lost as f64 * 100.0 / probe.transmitted.max(1) as f64).round();
             PROBE_LOST.fill(&[("url", url), ("percent", &percent)])
         } else if probe.not_sent > 0 {

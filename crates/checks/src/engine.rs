@@ -6,7 +6,7 @@ use crate::registry::RULES;
 use crate::rule::Suspect;
 use crate::rules::path::remote_loss;
 use crate::way::Way;
-use crate::{correlate, ledger, notes};
+use crate::{correlate, ledger, notes, traced};
 use whydrop_model::{Ledger, Note, Observation, Report, Role, Verdict};
 
 /// More notes of one cause in one namespace than this help nobody.
@@ -35,6 +35,7 @@ pub fn judge(observation: &Observation) -> Report {
     let mut suspects = correlate::fold(case, suspects);
     suspects.extend(remote_loss::judge(case, &suspects));
     let book = ledger::charge(case, &mut suspects);
+    traced::testify(case, &mut suspects);
     correlate::settle(case, &mut suspects);
     for space in spaces.iter().filter(|s| s.is_target()) {
         notes.extend(notes::of(*space, &suspects));
@@ -48,7 +49,7 @@ pub fn judge(observation: &Observation) -> Report {
         targets: observation.namespaces.iter().map(|n| n.target.clone()).collect(),
         verdict,
         ledger: ledger::close(book, &suspects),
-        probes: ledger::fates(case, &suspects),
+        probes: traced::fates(case, &suspects),
         findings: suspects.into_iter().map(|s| s.finding).collect(),
         notes: at_most_a_few(notes),
         coverage: coverage::list(observation, &spaces),

@@ -2,8 +2,7 @@
 
 use crate::case::Case;
 use crate::rule::Suspect;
-use whydrop_model::probe::Fate;
-use whydrop_model::{Ledger, LedgerEntry, ProbeResult};
+use whydrop_model::{Ledger, LedgerEntry};
 
 /// Charges lost probes to the causes on their way. A cause that counts has its own number, and lost probes are among
 /// what it counted; a cause that does not count is charged with the lost probes that no counter explains. What is
@@ -22,12 +21,19 @@ pub fn charge(case: Case<'_>, suspects: &mut [Suspect]) -> Ledger {
             *pool -= take;
             left -= take;
         }
-        let uncounted =
-            |s: &&mut Suspect| harms(s) && matches!(s.finding.counted_by.as_deref(), None | Some(BY_PROBES));
+        let uncounted = |s: &&mut Suspect| {
+            let by_probes = matches!(s.finding.counted_by.as_deref(), None | Some(BY_PROBES));
+            harms(s) && (by_probes || s.loses_more)
+        };
         match suspects.iter_mut().find(uncounted) {
             Some(suspect) if left > 0 => {
-                *suspect.finding.packets_lost.get_or_insert(0) += left;
-                suspect.finding.counted_by = Some(BY_PROBES.to_owned());
+                let finding = &mut suspect.finding;
+                *finding.packets_lost.get_or_insert(0) += left;
+                finding.counted_by = Some(match finding.counted_by.take() {
+                    Some(counter) if !counter.contains(BY_PROBES) => format!("{counter}, {BY_PROBES}"),
+                    Some(known) => known,
+                    None => BY_PROBES.to_owned(),
+                });
             }
             _ => book.unexplained += left,
         }
@@ -36,7 +42,7 @@ pub fn charge(case: Case<'_>, suspects: &mut [Suspect]) -> Ledger {
 }
 
 /// Marks a number that was counted by the probes themselves.
-const BY_PROBES: &str = "lost probes";
+pub const BY_PROBES: &str = "lost probes";
 
 /// Writes the entries and the sum, once the findings stand in their final order.
 pub fn close(mut book: Ledger, suspects: &[Suspect]) -> Ledger {
@@ -55,25 +61,4 @@ pub fn close(mut book: Ledger, suspects: &[Suspect]) -> Ledger {
     }
     book.lost = book.explained + book.unexplained;
     book
-}
-
-/// The probes with their fate, where only one cause can have met them.
-pub fn fates(case: Case<'_>, suspects: &[Suspect]) -> Vec<ProbeResult> {
-    let fate = |way: &crate::way::Way<'_>| {
-        let mut harming = suspects.iter().filter(|s| s.touches.contains(&way.index));
-        let only = harming.next().filter(|_| harming.next().is_none())?;
-        let probes = way.lost();
-        (probes > 0).then(|| Fate {
-            cause: only.finding.cause.clone(),
-            target: only.finding.target.clone(),
-            probes,
-        })
-    };
-    let mut probes = case.observation.probes.clone();
-    for (probe, way) in probes.iter_mut().zip(case.ways) {
-        if probe.fate.is_empty() {
-            probe.fate.extend(fate(way));
-        }
-    }
-    probes
 }

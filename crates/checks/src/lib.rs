@@ -19,6 +19,7 @@ pub mod rule;
 pub mod rules;
 #[cfg(test)]
 mod testing;
+mod traced;
 pub mod way;
 
 use whydrop_model::{Cause, Observation, Report};

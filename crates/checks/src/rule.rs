@@ -60,6 +60,8 @@ pub struct Suspect {
     pub at_most: f64,
     /// Causes of which this very suspect is a consequence, beyond those of its rule.
     pub follows: &'static [&'static str],
+    /// True if its own counter shows only a part of what it costs: a consequence without counter is folded under it.
+    pub loses_more: bool,
     /// True if it cost packets of other traffic than the probes, too: it then counts without a troubled probe.
     pub counted_alone: bool,
 }
@@ -90,7 +92,7 @@ impl Suspect {
             explains: vec![],
             fixes: vec![],
         };
-        Self { finding, touches: vec![], at_most: 1.0, follows: &[], counted_alone: true }
+        Self { finding, touches: vec![], at_most: 1.0, follows: &[], loses_more: false, counted_alone: true }
     }
 
     /// Sets the direction.

@@ -84,14 +84,20 @@ impl<'a> Way<'a> {
         way
     }
 
-    /// True if not all was well: a loss, a late answer, a failed send, a failed request.
+    /// True if not all was well: a loss, a late answer, a failed send, a failed request, big packets swallowed.
     pub fn troubled(&self) -> bool {
-        self.lost() > 0 || self.probe.late > 0 || self.failed_request()
+        let swallowed = self.probe.pmtu.as_ref().is_some_and(|p| p.black_hole);
+        self.lost() > 0 || self.probe.late > 0 || self.failed_request() || swallowed
     }
 
-    /// Probes without an answer, those that could not leave included.
+    /// Probes without an answer, those that could not leave included. A search for the path MTU or for the hops of a
+    /// path loses packets by design: it has lost something only if nothing came back at all.
     pub fn lost(&self) -> u64 {
-        self.probe.lost + self.probe.not_sent
+        let searches = matches!(self.probe.method.as_str(), "pmtu" | "path");
+        match searches && self.probe.received > 0 {
+            true => 0,
+            false => self.probe.lost + self.probe.not_sent,
+        }
     }
 
     /// True if an HTTP request ended early, for another reason than a refusal.
@@ -131,6 +137,12 @@ impl<'a> Way<'a> {
         self.hops()
             .filter(|hop| hop.inode == space.target().netns_inode)
             .any(|hop| hop.incoming.contains(&link) || hop.outgoing.contains(&link))
+    }
+
+    /// The interface on which the request arrives in the namespace of its destination.
+    pub fn arrives_on(&self, space: Space<'_>) -> Option<u32> {
+        let last = self.forward.hops.last().filter(|hop| hop.inode == space.target().netns_inode);
+        last.filter(|_| self.forward.end == End::Arrived)?.incoming.first().copied()
     }
 
     /// True if this namespace routes the request or the answer from one interface to another.

@@ -109,12 +109,18 @@ fn add(space: Space<'_>, to: &mut Vec<Suspect>, link: u32, ip: IpAddr, events: u
         Some(entry) => STATE.fill(&[("ip", &ip), ("state", &entry.state)]),
         None => GONE.fill(&[("ip", &ip)]),
     };
-    let suspect = Suspect::new(space, &CAUSE, "neigh", subject, SUMMARY.fill(&[("ip", &ip), ("dev", &dev)]))
-        .direction(Direction::Transmit)
-        .evidence(claim, "neighbours", &["ip", "neigh", "show", "dev", &dev])
-        .drop_events(events, "NEIGH_FAILED")
-        .touches(probe.into_iter().collect())
-        .fix(manual(SEARCH));
+    let suspect = Suspect::new(
+        space,
+        &CAUSE,
+        "neighbour.transmit",
+        subject,
+        SUMMARY.fill(&[("ip", &ip), ("dev", &dev)]),
+    )
+    .direction(Direction::Transmit)
+    .evidence(claim, "neighbours", &["ip", "neigh", "show", "dev", &dev])
+    .drop_events(events, "NEIGH_FAILED")
+    .touches(probe.into_iter().collect())
+    .fix(manual(SEARCH));
     to.push(suspect);
 }
 

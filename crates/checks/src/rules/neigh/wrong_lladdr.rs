@@ -73,7 +73,7 @@ fn judge(space: Space<'_>) -> Judgement {
                 ("target", target),
             ];
             let action = Action::NeighbourDelete { dev: dev.clone(), ip, mac: mac.clone() };
-            let suspect = Suspect::new(space, &CAUSE, "neigh", subject, SUMMARY.fill(&words))
+            let suspect = Suspect::new(space, &CAUSE, "neighbour.transmit", subject, SUMMARY.fill(&words))
                 .direction(Direction::Transmit)
                 .evidence(ENTRY.fill(&words), "neighbours", &["ip", "neigh", "show", "dev", &dev])
                 .evidence(OWNER.fill(&words), "links", &[])

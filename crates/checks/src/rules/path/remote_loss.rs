@@ -1,9 +1,11 @@
 //! `path.remote_loss`: the packets left this machine and are lost beyond it.
 
-use crate::case::Case;
+use crate::case::{Case, Space};
 use crate::coverage::Source;
+use crate::ledger::BY_PROBES;
 use crate::rule::{Suspect, manual};
 use crate::way::Way;
+use std::net::IpAddr;
 use whydrop_model::{Cause, Text, text};
 
 /// What has to be seen before a loss may be blamed on others.
@@ -49,26 +51,55 @@ const ASK: Text = text!(
 /// Nothing on this side is a weak witness: only what was looked at can be excluded.
 const BY_EXCLUSION: f64 = 0.8;
 
+/// What known causes on the way leave over is blamed on others only from this number and share of the probes on:
+/// counters and probes are read at slightly different moments.
+const LEFT_OVER: u64 = 3;
+const LEFT_OVER_SHARE: f64 = 0.1;
+
 /// Judges the probes that nothing on this side explains. Comes after all rules, and is no rule of one namespace.
 pub fn judge(case: Case<'_>, suspects: &[Suspect]) -> Vec<Suspect> {
-    let beyond = case.ways.iter().filter(|way| way.probe.lost > 0 && way.leaves_sight());
-    let unexplained = beyond.filter(|way| !suspects.iter().any(|s| s.touches.contains(&way.index)));
-    unexplained.filter_map(|way| suspect(case, way, suspects)).collect()
+    let mut out: Vec<Suspect> = vec![];
+    for way in case.ways.iter().filter(|way| way.lost() > 0 && way.leaves_sight()) {
+        let lost = unexplained(case, way, suspects);
+        let Some((address, space)) = way.probe.address.zip(case.space(&way.probe.from)) else { continue };
+        let blind = |space| SIGHT.iter().any(|source| source.hidden(space));
+        if lost == 0 || case.spaces().any(|space| way.visits(space) && blind(space)) {
+            continue;
+        }
+        let subject = format!("path to {address}");
+        match out.iter_mut().find(|s| s.finding.subject == subject && s.finding.target == space.target().id) {
+            Some(known) => {
+                known.touches.push(way.index);
+                *known.finding.packets_lost.get_or_insert(0) += lost;
+            }
+            None => out.push(suspect(space, way, (address, subject), lost)),
+        }
+    }
+    out
 }
 
-fn suspect(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> Option<Suspect> {
-    let space = case.space(&way.probe.from)?;
-    // A target that the way could not be followed into, and that loses packets, holds the answer.
-    let elsewhere = suspects.iter().any(|s| s.finding.packets_lost.is_some_and(|n| n >= way.probe.lost));
-    let blind = |space| SIGHT.iter().any(|source| source.hidden(space));
-    if elsewhere || case.spaces().any(|space| way.visits(space) && blind(space)) {
-        return None;
+/// Lost probes of a way that no cause accounts for.
+fn unexplained(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> u64 {
+    let lost = way.probe.lost;
+    let mut known = suspects.iter().filter(|s| s.touches.contains(&way.index)).peekable();
+    if known.peek().is_none() {
+        // A target that the way could not be followed into, and that loses packets, holds the answer.
+        let astray = !case.spaces().any(|space| space.is_target() && way.visits(space));
+        let elsewhere = suspects.iter().any(|s| s.finding.packets_lost.is_some_and(|n| n >= lost));
+        return if astray && elsewhere { 0 } else { lost };
     }
-    let address = way.probe.address?;
+    let counted = known.map(|s| s.finding.packets_lost.filter(|_| !s.loses_more)).sum::<Option<u64>>();
+    let left = counted.map_or(0, |n| lost.saturating_sub(n));
+    let enough = left >= LEFT_OVER && left as f64 >= way.probe.transmitted as f64 * LEFT_OVER_SHARE;
+    if enough { left } else { 0 }
+}
+
+fn suspect(space: Space<'_>, way: &Way<'_>, (address, subject): (IpAddr, String), lost: u64) -> Suspect {
     let words: [(&str, &dyn std::fmt::Display); 3] =
-        [("n", &way.probe.lost), ("sent", &way.probe.transmitted), ("address", &address)];
-    let mut suspect = Suspect::new(space, &CAUSE, "path", format!("path to {address}"), SUMMARY.fill(&words))
-        .packets(way.probe.lost, "lost probes")
+        [("n", &lost), ("sent", &way.probe.transmitted), ("address", &address)];
+    let summary = SUMMARY.fill(&words);
+    let mut suspect = Suspect::new(space, &CAUSE, "path", subject, summary)
+        .packets(lost, BY_PROBES)
         .evidence(LEFT.phrase(), "counters", &[])
         .touches(vec![way.index])
         .at_most(BY_EXCLUSION)
@@ -76,5 +107,5 @@ fn suspect(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> Option<Suspec
     for error in way.probe.icmp_errors.keys() {
         suspect = suspect.evidence(ICMP.fill(&[("error", error)]), "icmp", &[]);
     }
-    Some(suspect)
+    suspect
 }

@@ -58,7 +58,7 @@ fn judge(space: Space<'_>) -> Judgement {
             [("kind", &route.kind), ("network", &network), ("table", &route.table), ("address", &to)];
         let delete = Action::RouteDelete(RouteSpec { route: route.clone(), dev: None });
         let table = route.table.to_string();
-        let mut suspect = Suspect::new(space, &CAUSE, "route", subject.clone(), SUMMARY.fill(&words))
+        let mut suspect = Suspect::new(space, &CAUSE, "route.output", subject.clone(), SUMMARY.fill(&words))
             .evidence(MATCHES.fill(&words), "routes", &["ip", "route", "show", "table", &table])
             .exhibit(subject)
             .touches(vec![way.index])

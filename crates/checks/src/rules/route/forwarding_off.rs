@@ -68,7 +68,7 @@ fn judge(space: Space<'_>) -> Judgement {
     let mut on = fix(space, ON.phrase(), Applicability::Safe, vec![action]);
     on.caution = Some(ROUTER.phrase());
     on.persist = Some(PERSIST.phrase());
-    let mut suspect = Suspect::new(space, &CAUSE, "route.forward", name.to_owned(), SUMMARY.phrase())
+    let mut suspect = Suspect::new(space, &CAUSE, "ip.forward", name.to_owned(), SUMMARY.phrase())
         .direction(Direction::Forward)
         .evidence(OFF.fill(&[("name", &name)]), "sysctl", &["sysctl", name])
         .drop_events(space.drops_because(&[REASON]), REASON)

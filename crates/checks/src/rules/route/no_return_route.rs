@@ -60,11 +60,12 @@ fn judge(space: Space<'_>) -> Judgement {
             continue;
         }
         let address = to.to_string();
-        let mut suspect = Suspect::new(space, &CAUSE, "route", subject, SUMMARY.fill(&[("address", &to)]))
-            .direction(Direction::Transmit)
-            .evidence(LOOKED.fill(&[("address", &to)]), "routes", &["ip", "route", "get", &address])
-            .touches(vec![way.index])
-            .fix(add_route(space, to));
+        let mut suspect =
+            Suspect::new(space, &CAUSE, "route.output", subject, SUMMARY.fill(&[("address", &to)]))
+                .direction(Direction::Transmit)
+                .evidence(LOOKED.fill(&[("address", &to)]), "routes", &["ip", "route", "get", &address])
+                .touches(vec![way.index])
+                .fix(add_route(space, to));
         if rise > 0 {
             suspect = suspect.counter("Ip.OutNoRoutes", rise);
         }
@@ -73,7 +74,7 @@ fn judge(space: Space<'_>) -> Judgement {
     // A SYN that cannot be answered for want of a route counts in both (tcp_conn_request, inet_csk_route_req).
     let unanswered = rise.min(space.mib("TcpExt.ListenDrops"));
     if suspects.is_empty() && unanswered > 0 && space.case.ways.is_empty() {
-        let suspect = Suspect::new(space, &CAUSE, "route", "routes".to_owned(), SUMMARY_ANY.phrase())
+        let suspect = Suspect::new(space, &CAUSE, "route.output", "routes".to_owned(), SUMMARY_ANY.phrase())
             .direction(Direction::Transmit)
             .packets(unanswered, "Ip.OutNoRoutes")
             .counter("Ip.OutNoRoutes", rise)

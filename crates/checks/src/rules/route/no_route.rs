@@ -56,10 +56,11 @@ fn judge(space: Space<'_>) -> Judgement {
             continue;
         }
         let address = to.to_string();
-        let mut suspect = Suspect::new(space, &CAUSE, "route", subject, SUMMARY.fill(&[("address", &to)]))
-            .evidence(LOOKED.fill(&[("address", &to)]), "routes", &["ip", "route", "get", &address])
-            .touches(vec![way.index])
-            .fix(add_route(space, to));
+        let mut suspect =
+            Suspect::new(space, &CAUSE, "route.output", subject, SUMMARY.fill(&[("address", &to)]))
+                .evidence(LOOKED.fill(&[("address", &to)]), "routes", &["ip", "route", "get", &address])
+                .touches(vec![way.index])
+                .fix(add_route(space, to));
         if rise > 0 {
             suspect = suspect.counter("Ip.OutNoRoutes", rise);
         }
@@ -68,7 +69,7 @@ fn judge(space: Space<'_>) -> Judgement {
     // Without a probe only the counter speaks; it names neither the address nor the program. A listener that drops
     // its SYNs at the same time has no route back, which is a cause of its own.
     if suspects.is_empty() && rise > 0 && space.case.ways.is_empty() && space.mib("TcpExt.ListenDrops") == 0 {
-        let suspect = Suspect::new(space, &CAUSE, "route", "routes".to_owned(), SUMMARY_ANY.phrase())
+        let suspect = Suspect::new(space, &CAUSE, "route.output", "routes".to_owned(), SUMMARY_ANY.phrase())
             .packets(rise, "Ip.OutNoRoutes")
             .counter("Ip.OutNoRoutes", rise)
             .fix(manual(ADD));

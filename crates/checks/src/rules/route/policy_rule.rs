@@ -53,7 +53,7 @@ fn judge(space: Space<'_>) -> Judgement {
         }
         let words: [(&str, &dyn std::fmt::Display); 3] =
             [("priority", &rule.priority), ("action", &rule.action), ("address", &to)];
-        let suspect = Suspect::new(space, &CAUSE, "route", subject, SUMMARY.fill(&words))
+        let suspect = Suspect::new(space, &CAUSE, "route.output", subject, SUMMARY.fill(&words))
             .evidence(MATCHES.fill(&words), "policy rules", &["ip", "rule", "show"])
             .touches(vec![way.index])
             .fix(manual(DELETE));

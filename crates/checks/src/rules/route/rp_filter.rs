@@ -62,18 +62,21 @@ const PERSIST: Text = text!("a file in /etc/sysctl.d with this line", "在 /etc/
 
 fn judge(space: Space<'_>) -> Judgement {
     let lost = space.mib("TcpExt.IPReversePathFilter");
-    if lost == 0 {
+    let unanswered = unanswered(space);
+    if lost == 0 && unanswered.is_empty() {
         return Judgement::default();
     }
     let (dev, was) = strict_device(space);
     let name = format!("net.ipv4.conf.{dev}.rp_filter");
     let summary = SUMMARY.fill(&[("dev", &dev)]);
-    let mut suspect = Suspect::new(space, &CAUSE, "route.receive", name.clone(), summary)
+    let mut suspect = Suspect::new(space, &CAUSE, "route.input", name.clone(), summary)
         .direction(Direction::Receive)
-        .packets(lost, "TcpExt.IPReversePathFilter")
-        .counter("TcpExt.IPReversePathFilter", lost)
         .drop_events(space.drops_because(&[REASON]), REASON)
-        .touches(space.probes_through());
+        .touches(if lost > 0 { space.probes_through() } else { unanswered });
+    if lost > 0 {
+        suspect =
+            suspect.packets(lost, "TcpExt.IPReversePathFilter").counter("TcpExt.IPReversePathFilter", lost);
+    }
     if let Some(was) = was {
         let claim = SETTING.fill(&[("dev", &dev)]);
         let action = Action::Sysctl { name: name.clone(), value: "2".into(), was: was.to_string() };
@@ -87,14 +90,33 @@ fn judge(space: Space<'_>) -> Judgement {
     vec![suspect].into()
 }
 
+/// Lost probes that come in on a strict interface which the way back does not use. Their ARP request is refused
+/// already, without a counter: arp_process() looks up the route back as well.
+fn unanswered(space: Space<'_>) -> Vec<usize> {
+    let ways = space.case.ways.iter().filter(|way| way.lost() > 0 && way.port.is_some());
+    let refused = ways.filter(|way| {
+        let (Some(incoming), Some(source)) = (way.arrives_on(space), way.source) else { return false };
+        let back = lookup(space, source, way.probe.address);
+        let elsewhere = matches!(back, Lookup::Via(_, hop) if hop.link.is_some_and(|out| out != incoming));
+        elsewhere && space.after.link(incoming).is_some_and(|link| is_strict(space, link))
+    });
+    refused.map(|way| way.index).collect()
+}
+
+fn own_setting(space: Space<'_>, link: &Link) -> Option<i64> {
+    space.after.sysctl(&format!("net.ipv4.conf.{}.rp_filter", link.name))
+}
+
+/// The effective setting is the larger of `all` and the interface's own.
+fn is_strict(space: Space<'_>, link: &Link) -> bool {
+    let all = space.after.sysctl("net.ipv4.conf.all.rp_filter").unwrap_or(0);
+    !link.loopback && link.up && own_setting(space, link).is_some_and(|own| own.max(all) == STRICT)
+}
+
 /// The interface that discards, with its own setting: the one that the kernel's drop events name, else the strict one
 /// that the way back of a lost probe does not use, else the first strict one.
 fn strict_device(space: Space<'_>) -> (String, Option<i64>) {
-    let all = space.after.sysctl("net.ipv4.conf.all.rp_filter").unwrap_or(0);
-    let own = |link: &Link| space.after.sysctl(&format!("net.ipv4.conf.{}.rp_filter", link.name));
-    let is_strict =
-        |link: &&Link| !link.loopback && link.up && own(link).is_some_and(|own| own.max(all) == STRICT);
-    let strict: Vec<&Link> = space.links().filter(is_strict).collect();
+    let strict: Vec<&Link> = space.links().filter(|link| is_strict(space, link)).collect();
     let named = |link: &Link| space.drop_counts().any(|c| c.reason == REASON && c.link == Some(link.index));
     let astray = |link: &Link| {
         let sources = space.case.ways.iter().filter(|way| way.lost() > 0).filter_map(|way| way.source);
@@ -109,5 +131,5 @@ fn strict_device(space: Space<'_>) -> (String, Option<i64>) {
         .find(|l| named(l))
         .or_else(|| strict.iter().find(|l| astray(l)))
         .or_else(|| strict.first());
-    found.map_or_else(|| ("all".to_owned(), None), |link| (link.name.clone(), own(link)))
+    found.map_or_else(|| ("all".to_owned(), None), |link| (link.name.clone(), own_setting(space, link)))
 }

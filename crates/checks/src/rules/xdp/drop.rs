@@ -59,13 +59,14 @@ fn judge(space: Space<'_>) -> Judgement {
         }
         let id = xdp.program.map_or_else(|| "?".to_owned(), |id| id.to_string());
         let attached = ATTACHED.fill(&[("dev", &dev), ("id", &id), ("mode", &xdp.mode)]);
-        let mut suspect = Suspect::new(space, &CAUSE, "xdp", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
-            .direction(Direction::Receive)
-            .packets(lost, if counted >= events { "driver counter" } else { "drop events" })
-            .evidence(attached, "links", &["ip", "link", "show", "dev", dev])
-            .drop_events(events, "do_xdp_generic")
-            .touches(space.probes_via(link.index))
-            .fix(manual(DETACH));
+        let mut suspect =
+            Suspect::new(space, &CAUSE, "xdp.receive", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
+                .direction(Direction::Receive)
+                .packets(lost, if counted >= events { "driver counter" } else { "drop events" })
+                .evidence(attached, "links", &["ip", "link", "show", "dev", dev])
+                .drop_events(events, "do_xdp_generic")
+                .touches(space.probes_via(link.index))
+                .fix(manual(DETACH));
         if counted > 0 {
             suspect = suspect.evidence(COUNTED.fill(&[("n", &counted)]), "ethtool", &["ethtool", "-S", dev]);
         }
