@@ -162,7 +162,9 @@ fn route(destination: &str, prefix: u8, kind: &str, gateway: Option<IpAddr>) -> 
 fn routes_addresses_and_neighbours() {
     let sandbox = Sandbox::new("routes");
     sandbox.run("ip addr add 10.9.0.1/24 dev eth0 label eth0:web");
-    let look = "ip route show table all";
+    // Addresses that IPv6 gives itself come a moment later, so each look is at one family and at what was changed.
+    let look = "ip -4 route show table all";
+    let look6 = "ip -6 route show root 2001:db8::/32";
     let via = Some("10.9.0.2".parse().unwrap());
     let mut narrow = route("10.11.0.0", 16, "unicast", via);
     narrow.route.mtu = Some(1400);
@@ -173,6 +175,7 @@ fn routes_addresses_and_neighbours() {
         (route("2001:db8::", 32, "unreachable", None), "unreachable 2001:db8::/32"),
         (narrow, "10.11.0.0/16 via 10.9.0.2 dev eth0 proto static mtu 1400"),
     ] {
+        let look = if spec.route.destination.is_ipv6() { look6 } else { look };
         there_and_back(&sandbox, &Action::RouteAdd(spec), look, shows);
     }
     sandbox.run("ip route add 10.12.0.0/16 via 10.9.0.2 src 10.9.0.1 advmss 900 initcwnd 3");
