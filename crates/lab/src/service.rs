@@ -72,18 +72,21 @@ impl Service {
         let opened = netns.run(|| self.open())?;
         let socket = opened.map_err(|e| Error::io("start", self.describe(), &e))?;
         let service = self.clone();
-        let thread = std::thread::spawn(move || match (service, socket) {
-            (Self::Page { bytes, .. }, Open::Stream(listener)) => {
-                serve(&listener, &flag, move |stream| send_page(stream, bytes));
-            }
-            (Self::Abrupt { .. }, Open::Stream(listener)) => serve(&listener, &flag, close_unread),
-            (Self::Datagrams { reads: true, .. }, Open::Datagram(socket)) => read_all(&socket, &flag),
-            (_, socket) => {
-                while !flag.load(Ordering::Relaxed) {
-                    std::thread::sleep(TICK);
+        let thread = std::thread::spawn(move || {
+            match (&service, &socket) {
+                (Self::Page { bytes, .. }, Open::Stream(listener)) => {
+                    let bytes = *bytes;
+                    serve(listener, &flag, move |stream| send_page(stream, bytes));
                 }
-                drop(socket);
+                (Self::Abrupt { .. }, Open::Stream(listener)) => serve(listener, &flag, close_unread),
+                (Self::Datagrams { reads: true, .. }, Open::Datagram(socket)) => read_all(socket, &flag),
+                _ => {
+                    while !flag.load(Ordering::Relaxed) {
+                        std::thread::sleep(TICK);
+                    }
+                }
             }
+            socket.close();
         });
         Ok(Running { stop, thread: Some(thread) })
     }
@@ -92,7 +95,7 @@ impl Service {
         let any = Ipv4Addr::UNSPECIFIED;
         let listen = |ip, port, backlog| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-            // A fault may have left connections of an earlier service in TIME_WAIT.
+            // Of an earlier service there may be connections in TIME_WAIT, and copies of the socket (see `close`).
             socket.set_reuse_address(true)?;
             socket.bind(&SocketAddrV4::new(ip, port).into())?;
             socket.listen(backlog)?;
@@ -104,6 +107,7 @@ impl Service {
             Self::Hung { port, backlog } => listen(any, port, backlog),
             Self::Datagrams { port, buffer, .. } => {
                 let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+                socket.set_reuse_address(true)?;
                 if let Some(bytes) = buffer {
                     socket.set_recv_buffer_size(bytes)?;
                 }
@@ -135,6 +139,17 @@ impl Drop for Running {
 enum Open {
     Stream(TcpListener),
     Datagram(UdpSocket),
+}
+
+impl Open {
+    /// Stops listening at once. To drop the descriptor does not suffice: a child that another thread has just forked
+    /// and that has not called exec yet holds a copy of it, and keeps the port listening.
+    fn close(self) {
+        if let Self::Stream(listener) = &self {
+            // A failure leaves it to the descriptor's end.
+            rustix::net::shutdown(listener, rustix::net::Shutdown::Both).ok();
+        }
+    }
 }
 
 /// Accepts until told to stop; each connection is handled on a thread of its own.
