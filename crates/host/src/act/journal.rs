@@ -119,13 +119,34 @@ impl Journal {
             state: State::Begun,
             steps: vec![],
         };
-        // Two transactions of one second get different numbers.
-        let free = (1..1000).map(record).find(|record| !self.path(&record.id).exists());
+        // Two transactions of one second get different numbers, also when two processes begin them at once.
+        let mut free = None;
+        for record in (1..1000).map(record) {
+            if self.claim(&record.id)? {
+                free = Some(record);
+                break;
+            }
+        }
         let mut record =
             free.ok_or_else(|| Error::new("write", "the journal", "too many changes at once"))?;
         record.boot = boot()?;
         self.store(&record)?;
+        // A claim that stays costs a number of that second, nothing else.
+        std::fs::remove_file(self.claim_path(&record.id)).ok();
         Ok(record)
+    }
+
+    /// Takes a number, until its record stands: only one process can make the file that says so.
+    fn claim(&self, id: &str) -> Result<bool> {
+        let claim = self.claim_path(id);
+        let fail = |e: std::io::Error| Error::io("write", claim.display().to_string(), &e);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&claim) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(fail(e)),
+            // The record of another process stands already.
+            Ok(_) if self.path(id).exists() => std::fs::remove_file(&claim).map(|()| false).map_err(fail),
+            Ok(_) => Ok(true),
+        }
     }
 
     /// Writes a transaction down for good.
@@ -187,6 +208,10 @@ impl Journal {
     fn path(&self, id: &str) -> PathBuf {
         self.directory.join(format!("{id}.json"))
     }
+
+    fn claim_path(&self, id: &str) -> PathBuf {
+        self.path(id).with_extension("claim")
+    }
 }
 
 /// Id of this boot.
@@ -205,4 +230,25 @@ pub(super) fn reopen(target: &Target) -> Result<Netns> {
         return Err(Error::new("enter", target.id.as_str(), "another namespace has taken its place"));
     }
     Ok(netns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transactions_that_begin_at_once_get_numbers_of_their_own() {
+        let directory = std::env::temp_dir().join(format!("wd-journal-{}", std::process::id()));
+        let journal = Journal::at(&directory).expect("a journal");
+        let mut ids: Vec<String> = std::thread::scope(|scope| {
+            let begin = || journal.begin().map(|record| record.id);
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic").expect("a number")).collect()
+        });
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 16);
+        assert_eq!(journal.list().expect("a list").len(), 16);
+        std::fs::remove_dir_all(&directory).expect("removed");
+    }
 }
