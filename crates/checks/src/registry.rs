@@ -1,7 +1,9 @@
 //! All rules, in the order of a packet's way up from the wire.
 
 use crate::rule::Rule;
-use crate::rules::{app, conntrack, link, mtu, neigh, netfilter, qdisc, route, softnet, tc, tcp, udp, xdp};
+use crate::rules::{
+    app, cgroup, conntrack, link, mtu, neigh, netfilter, qdisc, route, softnet, tc, tcp, tun, udp, xdp,
+};
 
 /// Every rule that is judged, one namespace at a time.
 pub const RULES: &[Rule] = &[
@@ -9,6 +11,7 @@ pub const RULES: &[Rule] = &[
     link::no_carrier::RULE,
     link::errors::RULE,
     link::rx_ring_overflow::RULE,
+    tun::reader_stalled::RULE,
     softnet::backlog_overflow::RULE,
     xdp::drop::RULE,
     tc::action_drop::RULE,
@@ -29,6 +32,8 @@ pub const RULES: &[Rule] = &[
     route::policy_rule::RULE,
     route::rp_filter::RULE,
     route::forwarding_off::RULE,
+    route::martian_source::RULE,
+    route::circle::RULE,
     netfilter::drop_rule::RULE,
     netfilter::drop_policy::RULE,
     netfilter::reject_rule::RULE,
@@ -39,10 +44,14 @@ pub const RULES: &[Rule] = &[
     netfilter::arp_drop::RULE,
     netfilter::bridge_drop::RULE,
     netfilter::invalid_drop::RULE,
+    netfilter::nfqueue_no_listener::RULE,
     conntrack::table_full::RULE,
     tcp::accept_queue_overflow::RULE,
     tcp::syn_queue_overflow::RULE,
+    tcp::bad_checksum::RULE,
     udp::rcvbuf_overflow::RULE,
+    udp::bad_checksum::RULE,
+    cgroup::bpf_drop::RULE,
     app::not_listening::RULE,
     app::bound_loopback::RULE,
     app::bound_wrong_device::RULE,

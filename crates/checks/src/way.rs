@@ -62,6 +62,8 @@ pub enum End {
     NoRoute,
     /// A route or policy rule of the last hop refuses.
     Refused,
+    /// The last hop was passed before: the packet circles.
+    Circles,
     /// Leaves the observed namespaces after the last hop.
     #[default]
     OutOfSight,
@@ -256,6 +258,10 @@ impl Path {
         while path.hops.len() < MAX_HOPS {
             let mut hop =
                 Hop { inode: space.target().netns_inode, incoming, outgoing: vec![], bridged: false };
+            let again = |h: &Hop| h.inode == hop.inode && !h.bridged;
+            if path.hops.iter().any(again) {
+                return path.ends(hop, End::Circles);
+            }
             let (next_hop, link) = match route::lookup(space, to, from) {
                 Lookup::Local => return path.ends(hop, End::Arrived),
                 Lookup::Missing => return path.ends(hop, End::NoRoute),

@@ -1,7 +1,9 @@
 //! One file per cause, by layer.
 
 pub mod app;
+pub mod cgroup;
 pub mod conntrack;
+pub mod events;
 pub mod link;
 pub mod mtu;
 pub mod neigh;
@@ -12,5 +14,6 @@ pub mod route;
 pub mod softnet;
 pub mod tc;
 pub mod tcp;
+pub mod tun;
 pub mod udp;
 pub mod xdp;

@@ -17,6 +17,9 @@ use whydrop_model::{Applicability, Fix, Text, text};
 /// RFC 791: every host takes a datagram of 576 bytes.
 const IPV4_MINIMUM: u32 = 576;
 
+/// RFC 8200: every link carries 1280 bytes.
+const IPV6_MINIMUM: u32 = 1280;
+
 /// Bytes that interface counters include and the MTU does not.
 const ETHERNET_HEADER: u32 = 14;
 

@@ -1,9 +1,10 @@
 //! `mtu.too_small`: an interface's MTU is smaller than what the traffic must carry.
 
-use super::{ETHERNET_HEADER, FORWARD_SKB, IPV4_MINIMUM, carrying, oversized, set_mtu};
+use super::{ETHERNET_HEADER, FORWARD_SKB, IPV4_MINIMUM, IPV6_MINIMUM, carrying, oversized, set_mtu};
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::rule::{Judgement, Rule, Suspect};
+use crate::way::Way;
 use whydrop_model::snapshot::Link;
 use whydrop_model::{Cause, NoteStatus, Phrase, Text, text};
 
@@ -61,6 +62,8 @@ const ANSWER: Text = text!(
     "{url} goes through it: an answer of {bytes} bytes needs {n} packets",
     "{url} 经过它：{bytes} 字节的应答需要 {n} 个包"
 );
+const NO_IPV6: Text =
+    text!("IPv6 has left the interface: it needs 1280 bytes", "IPv6 已停用该接口：它需要 1280 字节");
 const FULL: Text =
     text!("{n} packets left it, on average as large as it allows", "它发出了 {n} 个包，平均长度已达上限");
 const FRAGMENTS: Text = text!("{n} fragments were made", "产生了 {n} 个分片");
@@ -75,13 +78,17 @@ const LATENT: Text = text!(
 
 fn judge(space: Space<'_>) -> Judgement {
     let mut judgement = Judgement::default();
-    for link in space.links().filter(|link| link.up && !link.loopback && link.mtu < IPV4_MINIMUM) {
+    for link in space.links().filter(|link| link.up && !link.loopback && link.mtu < IPV6_MINIMUM) {
+        let (v6, claim) = without_ipv6(space, link);
+        if link.mtu >= IPV4_MINIMUM && v6.is_empty() {
+            continue;
+        }
         if told_at_the_other_end(space, link) {
             continue;
         }
         let dev = link.name.as_str();
         let words: [(&str, &dyn std::fmt::Display); 2] = [("dev", &dev), ("mtu", &link.mtu)];
-        let witnesses = witnesses(space, link);
+        let witnesses: Vec<_> = witnesses(space, link).into_iter().chain(claim).collect();
         if witnesses.is_empty() {
             judgement.note(space, &CAUSE, NoteStatus::Latent, dev, LATENT.fill(&words));
             continue;
@@ -89,7 +96,7 @@ fn judge(space: Space<'_>) -> Judgement {
         let show = ["ip", "-s", "link", "show", "dev", dev];
         let mut suspect = Suspect::new(space, &CAUSE, "link", dev.to_owned(), SUMMARY.fill(&words))
             .evidence(MTU.fill(&words), "links", &show)
-            .touches(carrying(space, link.index))
+            .touches([carrying(space, link.index), v6].concat())
             .fix(set_mtu(space, link));
         for (claim, source) in witnesses {
             suspect = suspect.evidence(claim, source, &show);
@@ -102,6 +109,20 @@ fn judge(space: Space<'_>) -> Judgement {
         judgement.suspects.push(suspect);
     }
     judgement
+}
+
+/// Lost IPv6 probes that need the interface: below 1280 bytes the kernel takes IPv6 away from it, addresses and all.
+fn without_ipv6(space: Space<'_>, link: &Link) -> (Vec<usize>, Option<(Phrase, &'static str)>) {
+    let needs = |way: &&Way<'_>| {
+        let v6 = way.lost() > 0 && way.probe.address.is_some_and(|ip| ip.is_ipv6());
+        let leads_here = space.peer(link).is_some_and(|(there, peer)| way.passes(there, peer.index));
+        v6 && (leads_here || way.starts_in(space) || way.passes(space, link.index))
+    };
+    let gone = !space.after.addresses.iter().any(|a| a.link == link.index && a.ip.is_ipv6());
+    let ways = space.case.ways.iter().filter(|way| gone && needs(way));
+    let probes: Vec<usize> = ways.map(|way| way.index).collect();
+    let claim = (!probes.is_empty()).then(|| (NO_IPV6.phrase(), "addresses"));
+    (probes, claim)
 }
 
 /// What was larger than the interface and met it.

@@ -40,6 +40,7 @@ pub const RULE: Rule = Rule {
     consequence_of: &[
         "link.admin_down",
         "link.no_carrier",
+        "mtu.too_small",
         "netfilter.arp_drop",
         "netfilter.bridge_drop",
         "netfilter.ingress_drop",

@@ -62,14 +62,23 @@ pub fn droppers<'a>(space: Space<'a>) -> Vec<Dropping<'a>> {
             chain.rules.iter().filter_map(|r| limits_below(r).map(|class| (r, class))).collect();
         let mut twins = Twins::of(space, chain);
         for rule in &chain.rules {
-            let dropped = twins.rise(rule);
-            if matches!(rule.verdict, RuleVerdict::Drop | RuleVerdict::Reject) {
+            let rise = twins.rise(rule);
+            let chooses = chooses_verdict(rule);
+            if chooses || matches!(rule.verdict, RuleVerdict::Drop | RuleVerdict::Reject) {
                 let class = classify(space, chain, &hooks, rule, &gates);
+                let dropped = rise.filter(|_| !chooses);
                 out.push(Dropping { chain, rule, class, hooks: hooks.clone(), dropped });
             }
         }
     }
     out
+}
+
+/// True for a verdict map (`tcp dport vmap { 22 : accept, 80 : drop }`): which elements drop is not decoded, and a
+/// counter before it counts the accepted, too.
+fn chooses_verdict(rule: &Rule) -> bool {
+    let map = matches!(&rule.verdict, RuleVerdict::Other(name) if name == "vmap");
+    map && (rule.text.contains("drop") || rule.text.contains('@'))
 }
 
 /// Packets that counting rules took in the window, at one hook or at all of them.
@@ -113,7 +122,8 @@ impl Dropping<'_> {
         let chains: Vec<&Chain> = space.after.chains().collect();
         let in_family = |packet: &&Packet| speaks(self.chain.family, packet);
         let fits = packets.iter().filter(in_family).map(|p| reaches_rule(&chains, self.chain, self.rule, p));
-        fits.max().unwrap_or(Fit::No)
+        let fit = fits.max().unwrap_or(Fit::No);
+        if chooses_verdict(self.rule) { fit.min(Fit::Maybe) } else { fit }
     }
 }
 

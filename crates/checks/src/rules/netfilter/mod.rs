@@ -7,6 +7,7 @@ pub mod drop_policy;
 pub mod drop_rule;
 pub mod ingress_drop;
 pub mod invalid_drop;
+pub mod nfqueue_no_listener;
 pub mod quota;
 pub mod rate_limit;
 pub mod reject_rule;

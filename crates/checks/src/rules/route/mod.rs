@@ -1,7 +1,9 @@
 //! Routing: no way, the wrong way, or a way that refuses.
 
 pub mod blackhole;
+pub mod circle;
 pub mod forwarding_off;
+pub mod martian_source;
 pub mod no_return_route;
 pub mod no_route;
 pub mod policy_rule;

@@ -83,3 +83,17 @@ fn strict_reverse_path_filtering() {
     let fix = world.report().findings[0].fixes[0].steps[0].action.argv().join(" ");
     assert_eq!(fix, "sysctl -w net.ipv4.conf.eth0.rp_filter=2");
 }
+
+#[test]
+fn two_machines_that_send_a_packet_to_each_other() {
+    let mut world = World::pair();
+    for (index, gateway) in [(CLIENT, "10.0.0.2"), (SERVER, "10.0.0.1")] {
+        world.both(index, |s| {
+            if let Reading::Present(routes) = &mut s.routes {
+                routes.push(route("10.9.0.0/24", "unicast", Some(gateway), Some(2)));
+            }
+        });
+    }
+    world.probe("tcp://10.9.0.9:80", 20, 20);
+    assert_eq!(world.found(), ["route.loop @ netns:client: route to 10.9.0.9"]);
+}

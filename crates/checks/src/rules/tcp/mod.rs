@@ -1,6 +1,7 @@
 //! TCP listeners.
 
 pub mod accept_queue_overflow;
+pub mod bad_checksum;
 pub mod syn_queue_overflow;
 #[cfg(test)]
 mod tests;

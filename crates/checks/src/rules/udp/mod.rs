@@ -1,3 +1,4 @@
 //! UDP sockets.
 
+pub mod bad_checksum;
 pub mod rcvbuf_overflow;

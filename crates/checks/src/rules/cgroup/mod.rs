@@ -1,0 +1,3 @@
+//! Control groups.
+
+pub mod bpf_drop;

@@ -1,0 +1,3 @@
+//! Tunnels into user space.
+
+pub mod reader_stalled;

@@ -1,0 +1,44 @@
+//! `udp.bad_checksum`: datagrams arrive with a wrong checksum.
+
+use crate::case::Space;
+use crate::coverage::Source;
+use crate::rule::{Judgement, Rule};
+use crate::rules::events::by_events;
+use whydrop_model::{Cause, Text, text};
+
+/// The cause.
+pub const CAUSE: Cause = Cause {
+    id: "udp.bad_checksum",
+    title: text!("Datagrams arrive with a wrong checksum", "收到校验和错误的 UDP 数据报"),
+    meaning: text!(
+        "The content of datagrams does not fit their checksum when they arrive.",
+        "数据报到达时内容与校验和不符。"
+    ),
+    seen_by: text!(
+        "Udp.InCsumErrors rose in the window. Udp.InErrors contains it.",
+        "Udp.InCsumErrors 在窗口内增加。Udp.InErrors 已包含它。"
+    ),
+    why_lost: text!("A damaged datagram is discarded.", "损坏的数据报被丢弃。"),
+    what_to_do: text!(
+        "Look for a bad cable, memory or tunnel; switch off checksum offloads one at a time (ethtool -K).",
+        "检查线缆、内存或隧道；逐个关闭校验和卸载（ethtool -K）。"
+    ),
+    when_wrong: text!(
+        "A capture on the sender shows wrong checksums with offload: harmless.",
+        "在发送方抓包会因卸载看到错误校验和：无害。"
+    ),
+};
+
+/// The rule.
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Mib], consequence_of: &[], judge };
+
+const SUMMARY: Text =
+    text!("UDP datagrams arrive damaged and are discarded.", "收到损坏的 UDP 数据报，已被丢弃。");
+const DO: Text = text!(
+    "find what damages them: ethtool -K DEV rx off tx off, one at a time, then cable and memory",
+    "查找损坏原因：逐个执行 ethtool -K DEV rx off tx off，再检查线缆和内存"
+);
+
+fn judge(space: Space<'_>) -> Judgement {
+    by_events(space, &CAUSE, "udp.receive", Some("Udp.InCsumErrors"), SUMMARY, DO)
+}
