@@ -3,6 +3,7 @@
 use crate::Nanos;
 use crate::account::{Answer, Entry};
 use crate::wire::Incoming;
+use crate::wire::icmp::ErrorKind;
 use std::net::IpAddr;
 use whydrop_model::ProbeResult;
 
@@ -30,12 +31,32 @@ pub enum What {
     /// A reply.
     Answer(Answer, Detail),
     /// An ICMP error that quotes the probe.
-    IcmpError {
-        /// Kind and sender: `host unreachable from 10.0.0.1`.
-        error: String,
-        /// The probed address itself says that nobody serves (or a firewall says so in its name).
-        refused: bool,
-    },
+    IcmpError(IcmpError),
+}
+
+/// An ICMP error, without the packet it quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Which.
+    pub kind: ErrorKind,
+    /// Who sent it; none if only the errno of a socket told of it.
+    pub from: Option<IpAddr>,
+}
+
+impl IcmpError {
+    /// True if the probed address itself says that nobody serves (or a firewall says so in its name).
+    pub fn refuses(&self, remote: IpAddr) -> bool {
+        self.kind == ErrorKind::PortUnreachable && self.from == Some(remote)
+    }
+}
+
+impl std::fmt::Display for IcmpError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.from {
+            Some(from) => write!(f, "{} from {from}", self.kind),
+            None => self.kind.fmt(f),
+        }
+    }
 }
 
 /// What a person wants to see of a reply.

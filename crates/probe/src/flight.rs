@@ -1,12 +1,14 @@
 //! A run of single-packet probes on an absolute schedule: what to do next, and the result at the end.
 
 use crate::Nanos;
+use crate::account::Answer::Refused;
 use crate::account::{Account, Counts, Credit};
 use crate::codec::{Heard, What};
 use crate::spec::ProbeSpec;
 use crate::stats::sequential::{self, Answer};
 use crate::{notes, stats};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 use whydrop_model::ProbeResult;
 
@@ -126,13 +128,13 @@ impl Flight {
         self.due = Some(if next + self.interval < now { now + self.interval } else { next });
     }
 
-    /// Books a packet that belongs to a probe.
-    pub fn heard(&mut self, heard: &Heard, at: Nanos) -> Option<Credit> {
+    /// Books a packet that belongs to a probe of `remote`.
+    pub fn heard(&mut self, heard: &Heard, remote: IpAddr, at: Nanos) -> Option<Credit> {
         match &heard.what {
             What::Answer(answer, _) => self.account.reply(heard.seq, at, *answer),
-            What::IcmpError { error, refused } => {
-                self.account.icmp_error(heard.seq, error.clone());
-                refused.then(|| self.account.reply(heard.seq, at, crate::account::Answer::Refused))?
+            What::IcmpError(error) => {
+                self.account.icmp_error(heard.seq, error.to_string());
+                error.refuses(remote).then(|| self.account.reply(heard.seq, at, Refused))?
             }
         }
     }
@@ -206,6 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     const MS: Nanos = 1_000_000;
+    const REMOTE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn spec(count: u32) -> ProbeSpec {
         ProbeSpec { count: Some(count), ..ProbeSpec::parse("tcp://h:1").expect("url") }
@@ -237,7 +240,7 @@ mod tests {
                         Some((at, seq)) if at <= until => {
                             air.remove(0);
                             now = at;
-                            flight.heard(&reply(seq), at);
+                            flight.heard(&reply(seq), REMOTE, at);
                         }
                         _ => now = until,
                     }
@@ -284,7 +287,7 @@ mod tests {
         flight.sent(1, 0, None);
         flight.stop();
         assert_eq!(flight.poll(0), Step::Wait(900 * MS + 1));
-        flight.heard(&reply(0), MS);
+        flight.heard(&reply(0), REMOTE, MS);
         assert_eq!(flight.poll(MS), Step::Done);
     }
 

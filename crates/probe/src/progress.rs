@@ -1,7 +1,7 @@
 //! What a run tells while it goes on.
 
 use crate::account::{Answer, Counts, Credit};
-use crate::codec::Detail;
+use crate::codec::{Detail, IcmpError};
 use std::net::IpAddr;
 
 /// One moment of a run.
@@ -32,7 +32,7 @@ pub enum Event {
     /// A reply came.
     Reply(Box<Reply>),
     /// An ICMP error came that quotes this probe.
-    IcmpError(u32, String),
+    IcmpError(u32, IcmpError),
     /// The probe passed its limit without an answer.
     Lost(u32),
     /// A device sent or received this packet of the run; only if [`crate::ProbeSpec::capture`] asks for it.

@@ -51,15 +51,14 @@ impl Syn {
     }
 
     fn quoted(&self, packet: &Incoming<'_>) -> Option<Heard> {
-        let error = icmp::error(packet)?;
-        let [s0, s1, d0, d1, i0, i1, i2, i3, ..] = error.quote.payload else { return None };
-        let right = error.quote.protocol == protocol::TCP
-            && error.quote.to == self.remote
+        let icmp::Quoting { error, quote } = icmp::error(packet)?;
+        let [s0, s1, d0, d1, i0, i1, i2, i3, ..] = quote.payload else { return None };
+        let right = quote.protocol == protocol::TCP
+            && quote.to == self.remote
             && u16::from_be_bytes([*d0, *d1]) == self.port;
         let isn = u32::from_be_bytes([*i0, *i1, *i2, *i3]);
         let seq = self.find(u16::from_be_bytes([*s0, *s1]), isn).filter(|_| right)?;
-        let refused = error.kind == icmp::ErrorKind::PortUnreachable && error.from == self.remote;
-        Some(Heard { seq, what: What::IcmpError { error: error.to_string(), refused } })
+        Some(Heard { seq, what: What::IcmpError(error) })
     }
 }
 
@@ -204,9 +203,8 @@ mod tests {
         bytes.extend(&syn.payload[..8]);
         let packet = Incoming { protocol: protocol::ICMP, ..incoming(THERE, HERE, &bytes) };
         let heard = codec.read(&packet).expect("ours");
-        assert_eq!(
-            heard.what,
-            What::IcmpError { error: "host unreachable from 10.0.0.2".into(), refused: false }
+        assert!(
+            matches!(heard.what, What::IcmpError(error) if error.to_string() == "host unreachable from 10.0.0.2")
         );
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

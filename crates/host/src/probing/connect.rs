@@ -7,10 +7,11 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::SocketAddr;
 use whydrop_model::ProbeResult;
 use whydrop_probe::account::Answer;
-use whydrop_probe::codec::{Detail, Heard, What};
+use whydrop_probe::codec::{Detail, Heard, IcmpError, What};
 use whydrop_probe::connect::{HORIZON, Handshake, estimate};
 use whydrop_probe::flight::{Flight, Step};
 use whydrop_probe::progress::{Event, Reply};
+use whydrop_probe::wire::icmp::ErrorKind;
 use whydrop_probe::{Nanos, split};
 
 /// Connections open at once; the oldest is given up for the next.
@@ -136,9 +137,16 @@ fn finish(job: &Job<'_>, remote: SocketAddr, attempt: &Attempt, flight: &mut Fli
             None
         }
         Ok(Some(e)) | Err(e) => {
-            let error = errno_name(&e).to_owned();
-            let what = What::IcmpError { error: error.clone(), refused: false };
-            flight.heard(&Heard { seq: attempt.seq, what }, now);
+            // Who sent the ICMP error is not told.
+            let kind = match e.raw_os_error() {
+                Some(libc::EHOSTUNREACH) => ErrorKind::HostUnreachable,
+                Some(libc::ENETUNREACH) => ErrorKind::NetUnreachable,
+                Some(libc::EACCES | libc::EPERM) => ErrorKind::Prohibited,
+                // ETIMEDOUT: the kernel gave up; no ICMP error, and no answer either.
+                _ => return None,
+            };
+            let error = IcmpError { kind, from: None };
+            flight.heard(&Heard { seq: attempt.seq, what: What::IcmpError(error) }, remote.ip(), now);
             job.tell(flight.counts(), Event::IcmpError(attempt.seq, error));
             None
         }
@@ -149,7 +157,7 @@ fn reply(job: &Job<'_>, remote: SocketAddr, flight: &mut Flight, seq: u32, sent:
     let now = clock::now();
     let detail = Detail::default();
     let heard = Heard { seq, what: What::Answer(answer, detail.clone()) };
-    let Some(credit) = flight.heard(&heard, now) else { return };
+    let Some(credit) = flight.heard(&heard, remote.ip(), now) else { return };
     let rtt = now - sent;
     let reply = Reply {
         seq,

@@ -139,7 +139,7 @@ fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, fli
         for _ in 0..BATCH {
             let Some(seen) = tap.next(local) else { break };
             if let Some(heard) = codec.read(&seen.packet) {
-                book(job, &heard, &seen.packet, flight);
+                book(job, &heard, way.remote.ip(), &seen.packet, flight);
             }
         }
     }
@@ -163,8 +163,8 @@ fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, fli
     }
 }
 
-fn book(job: &Job<'_>, heard: &Heard, packet: &Incoming<'_>, flight: &mut Flight) {
-    let credit = flight.heard(heard, packet.at);
+fn book(job: &Job<'_>, heard: &Heard, remote: IpAddr, packet: &Incoming<'_>, flight: &mut Flight) {
+    let credit = flight.heard(heard, remote, packet.at);
     let event = match (&heard.what, credit) {
         (What::Answer(answer, detail), Some(credit)) => {
             let sent = flight.account().entries().get(heard.seq as usize).map_or(packet.at, |e| e.sent);
@@ -182,7 +182,7 @@ fn book(job: &Job<'_>, heard: &Heard, packet: &Incoming<'_>, flight: &mut Flight
                 detail: detail.clone(),
             }))
         }
-        (What::IcmpError { error, .. }, _) => Event::IcmpError(heard.seq, error.clone()),
+        (What::IcmpError(error), _) => Event::IcmpError(heard.seq, *error),
         (What::Answer(..), None) => return,
     };
     job.tell(flight.counts(), event);

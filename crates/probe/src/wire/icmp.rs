@@ -1,15 +1,13 @@
 //! ICMP and ICMPv6 errors, and the packet they quote.
 
 use super::{Incoming, ip, protocol};
-use std::net::IpAddr;
+use crate::codec::IcmpError;
 
 /// An ICMP error with the packet it quotes.
 #[derive(Clone, Copy, Debug)]
-pub struct Error<'a> {
-    /// Which.
-    pub kind: ErrorKind,
-    /// Who sent it.
-    pub from: IpAddr,
+pub struct Quoting<'a> {
+    /// The error.
+    pub error: IcmpError,
     /// The offending packet, cut after at least eight bytes of its payload.
     pub quote: Incoming<'a>,
 }
@@ -35,12 +33,6 @@ pub enum ErrorKind {
     Other(u8, u8),
 }
 
-impl std::fmt::Display for Error<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} from {}", self.kind, self.from)
-    }
-}
-
 impl std::fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -57,7 +49,7 @@ impl std::fmt::Display for ErrorKind {
 }
 
 /// Reads an ICMP or ICMPv6 error; none for other messages and for anything malformed.
-pub fn error<'a>(packet: &Incoming<'a>) -> Option<Error<'a>> {
+pub fn error<'a>(packet: &Incoming<'a>) -> Option<Quoting<'a>> {
     let [kind, code, _, _, r0, r1, r2, r3, quote @ ..] = packet.payload else { return None };
     let kind = match packet.protocol {
         protocol::ICMP => match (kind, code) {
@@ -83,7 +75,8 @@ pub fn error<'a>(packet: &Incoming<'a>) -> Option<Error<'a>> {
         },
         _ => return None,
     };
-    Some(Error { kind, from: packet.from, quote: ip::parse(quote, packet.at)? })
+    let error = IcmpError { kind, from: Some(packet.from) };
+    Some(Quoting { error, quote: ip::parse(quote, packet.at)? })
 }
 
 #[cfg(test)]
@@ -112,9 +105,9 @@ mod tests {
         bytes.extend([0x45, 0, 0x05, 0xdc, 0, 7, 0x40, 0, 63, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
         bytes.extend([0xee, 0x48, 0, 80, 0, 0, 0, 1]);
         let read = error(&incoming(&bytes)).expect("an error");
-        assert_eq!(read.kind, ErrorKind::TooBig(1400));
+        assert_eq!(read.error.kind, ErrorKind::TooBig(1400));
         assert_eq!(read.quote.payload.len(), 8);
-        assert_eq!(read.to_string(), "packet too big (mtu 1400) from 10.0.0.9");
+        assert_eq!(read.error.to_string(), "packet too big (mtu 1400) from 10.0.0.9");
     }
 
     #[test]
