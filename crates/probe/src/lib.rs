@@ -11,12 +11,17 @@ pub mod codec;
 pub mod connect;
 pub mod flight;
 pub mod http;
+pub mod icmp;
 pub mod notes;
+pub mod path;
+pub mod pmtu;
 pub mod progress;
 pub mod spec;
 pub mod split;
 pub mod stats;
 pub mod syn;
+pub mod token;
+pub mod udp;
 pub mod url;
 pub mod wire;
 

@@ -2,7 +2,9 @@
 
 use crate::account::Entry;
 use crate::split::Pattern;
+use crate::stats::bursts::fisher_greater;
 use crate::stats::sequential;
+use whydrop_model::probe::Flow;
 use whydrop_model::{Phrase, ProbeResult, Text, text};
 
 /// A reply that waited longer than this to be read tells of a busy machine.
@@ -102,6 +104,7 @@ pub fn finish(result: &mut ProbeResult) {
             .fill(&[("mean", &mean), ("longest", &bursts.longest)]),
         );
     }
+    result.extra.notes.extend(bad_flow(&result.extra.flows));
     if let Some(delay) = result.extra.host_delay_ms.filter(|ms| *ms > SLOW_HOST_MS) {
         let ms = format!("{delay:.0}");
         result.extra.notes.push(
@@ -112,6 +115,24 @@ pub fn finish(result: &mut ProbeResult) {
             .fill(&[("ms", &ms)]),
         );
     }
+}
+
+/// A flow that loses much more than the others: one dead next hop or link of a bundle.
+fn bad_flow(flows: &[Flow]) -> Option<Phrase> {
+    /// Chance of a false accusation, over all flows.
+    const DOUBT: f64 = 0.001;
+    let (sent, lost) = flows.iter().fold((0, 0), |(s, l), f| (s + f.transmitted, l + f.lost));
+    let chance = |f: &Flow| {
+        let (others, others_lost) = (sent - f.transmitted, lost - f.lost);
+        fisher_greater(f.lost, f.transmitted - f.lost, others_lost, others - others_lost) * flows.len() as f64
+    };
+    let bad: Vec<&Flow> = flows.iter().filter(|f| flows.len() > 1 && chance(f) < DOUBT).collect();
+    let ports: Vec<String> = bad.iter().map(|f| f.sport.to_string()).collect();
+    let text = text!(
+        "the flows from port {ports} lose much more than the others: one path of several (ECMP, bond) is bad",
+        "源端口 {ports} 的流丢包远多于其他流：多条路径（ECMP、bond）中有一条有问题"
+    );
+    (!bad.is_empty()).then(|| text.fill(&[("ports", &ports.join(", "))]))
 }
 
 /// The answer to "is the loss above this?".

@@ -10,17 +10,29 @@ pub enum Scheme {
     Tcp,
     /// A GET.
     Http,
+    /// Echo requests.
+    Icmp,
+    /// Datagrams to a port.
+    Udp,
+    /// The largest packet that passes.
+    Pmtu,
+    /// Hop by hop.
+    Path,
 }
 
 impl Scheme {
     /// Every scheme, in the order of the help.
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Http];
+    pub const ALL: [Self; 6] = [Self::Tcp, Self::Http, Self::Icmp, Self::Udp, Self::Pmtu, Self::Path];
 
     /// As written before `://`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Http => "http",
+            Self::Icmp => "icmp",
+            Self::Udp => "udp",
+            Self::Pmtu => "pmtu",
+            Self::Path => "path",
         }
     }
 
@@ -29,6 +41,10 @@ impl Scheme {
         match self {
             Self::Tcp => "tcp://host:port",
             Self::Http => "http://host[:port]/path",
+            Self::Icmp => "icmp://host",
+            Self::Udp => "udp://host:port",
+            Self::Pmtu => "pmtu://host",
+            Self::Path => "path://host[:port]",
         }
     }
 }
@@ -102,6 +118,12 @@ impl ProbeSpec {
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let parts = url::parse(text)?;
         let timeout = if parts.scheme == Scheme::Http { HTTP_TIMEOUT } else { ON_TIME };
+        let (count, interval) = match parts.scheme {
+            Scheme::Http => (1, DEFAULT_INTERVAL),
+            Scheme::Tcp | Scheme::Icmp | Scheme::Udp | Scheme::Pmtu => (DEFAULT_COUNT, DEFAULT_INTERVAL),
+            // Per hop; routers answer about one probe a second.
+            Scheme::Path => (10, Duration::from_secs(1)),
+        };
         Ok(Self {
             url: text.to_owned(),
             scheme: parts.scheme,
@@ -109,8 +131,8 @@ impl ProbeSpec {
             zone: parts.zone,
             port: parts.port,
             path: parts.path,
-            count: Some(if parts.scheme == Scheme::Http { 1 } else { DEFAULT_COUNT }),
-            interval: DEFAULT_INTERVAL,
+            count: Some(count),
+            interval,
             timeout,
             late: timeout,
             family: None,
@@ -129,6 +151,10 @@ impl ProbeSpec {
         let ip = if v4 { 20 } else { 40 };
         match self.scheme {
             Scheme::Tcp => ip + 40,
+            Scheme::Udp => ip + 32,
+            Scheme::Icmp | Scheme::Path => ip + 64,
+            // Sizes vary; this is the largest on an ordinary link.
+            Scheme::Pmtu => 1500,
             Scheme::Http => crate::http::Exchange::request(&self.host, &self.path).len() as u64,
         }
     }

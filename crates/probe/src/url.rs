@@ -116,12 +116,15 @@ pub(crate) fn parse(text: &str) -> Result<Parts, UrlError> {
             let path = if tail.starts_with('/') { tail.to_owned() } else { format!("/{tail}") };
             (Some(port.unwrap_or(80)), path)
         }
-        Scheme::Tcp => {
-            if !matches!(tail, "" | "/") {
-                return Err(extra(tail));
-            }
+        _ if !matches!(tail, "" | "/") => return Err(extra(tail)),
+        Scheme::Tcp | Scheme::Udp => {
             (Some(port.ok_or_else(|| UrlError::NoPort { url: url(), form })?), String::new())
         }
+        Scheme::Icmp | Scheme::Pmtu => match port {
+            Some(port) => return Err(extra(&format!(":{port}"))),
+            None => (None, String::new()),
+        },
+        Scheme::Path => (port, String::new()),
     };
     Ok(Parts { scheme, host: host.to_owned(), zone: zone.map(str::to_owned), port, path })
 }
@@ -179,6 +182,8 @@ mod tests {
         assert!(message("tcp://[fd00::2:80").contains("brackets"));
         assert!(message("tcp://[10.0.0.1]:80").contains("brackets"));
         assert!(message("tcp://h:80/x").contains("/x"));
+        assert!(message("icmp://h:80").contains(":80"));
+        assert!(message("udp://h").contains("no port"));
         assert!(message("tcp://u@h:80").contains("u@"));
         assert!(message("tcp://h\x1b[31m:80").contains("\\u{1b}"));
     }

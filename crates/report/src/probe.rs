@@ -49,7 +49,11 @@ pub fn write(result: &ProbeResult, options: &Options, out: &mut dyn Write) -> io
 fn headline(result: &ProbeResult, page: &mut Page) {
     let host = result.address.map_or_else(|| result.url.clone(), |a| a.to_string());
     page.line(&format!("--- {host} hping statistic ---"));
-    let loss = result.loss.map_or_else(|| "no".to_owned(), |loss| format!("{:.0}%", loss * 100.0));
+    let loss = match result.loss {
+        Some(loss) => format!("{:.0}%", loss * 100.0),
+        None if result.transmitted == 0 => "no".to_owned(),
+        None => "unknown".to_owned(),
+    };
     let (sent, received) = (result.transmitted, result.received);
     page.line(&format!("{sent} packets transmitted, {received} packets received, {loss} packet loss"));
     if let Some(rtt) = &result.rtt_ms {
@@ -164,12 +168,19 @@ impl Block {
 
     fn pmtu(&mut self, p: &ProbeResult) {
         let Some(pmtu) = &p.pmtu else { return };
-        let size = |n: Option<u32>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
-        let text = text!(
-            "packets up to {ok} bytes pass, {bad} bytes do not",
-            "{ok} 字节以内的包能通过，{bad} 字节不能"
-        );
-        let text = text.fill(&[("ok", &size(pmtu.largest_ok)), ("bad", &size(pmtu.smallest_lost))]);
+        let Some(ok) = pmtu.largest_ok else { return };
+        let text = match pmtu.smallest_lost {
+            Some(bad) => text!(
+                "packets up to {ok} bytes pass, {bad} bytes do not",
+                "{ok} 字节以内的包能通过，{bad} 字节不能"
+            )
+            .fill(&[("ok", &ok), ("bad", &bad)]),
+            None => text!(
+                "packets up to {ok} bytes pass, as many as the interface here allows",
+                "{ok} 字节以内的包能通过，即本端接口允许的最大长度"
+            )
+            .fill(&[("ok", &ok)]),
+        };
         self.row(text!("path mtu", "路径 MTU"), text.get(self.lang));
         if let Some((from, mtu)) = pmtu.icmp {
             let text =

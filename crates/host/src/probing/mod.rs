@@ -4,11 +4,15 @@ mod clock;
 mod connect;
 mod filter;
 mod http;
+mod icmp;
 mod packets;
+mod path;
+mod pmtu;
 mod ports;
 pub mod resolve;
 mod syn;
 mod tcp_info;
+mod udp;
 mod wire;
 
 use crate::error::{Error, Result};
@@ -45,6 +49,10 @@ pub fn run(
         match spec.scheme {
             Scheme::Tcp => syn::run(&job, remote),
             Scheme::Http => http::run(&job, remote),
+            Scheme::Icmp => icmp::run(&job, remote),
+            Scheme::Udp => udp::run(&job, remote),
+            Scheme::Pmtu => pmtu::run(&job, remote),
+            Scheme::Path => path::run(&job, remote),
         }
     })??;
     result.url.clone_from(&spec.url);

@@ -28,22 +28,29 @@ pub struct Sockets {
     pub devices: Option<Tap>,
 }
 
-/// Where the probes go. The port is kept apart: raw sockets take no port.
+/// Where the probes go.
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
     /// The probed address.
     pub remote: SocketAddr,
+    /// The port that sendto() is told: raw sockets take none.
+    port: u16,
     source: Option<IpAddr>,
 }
 
 impl Way {
-    /// A way whose source address is still to be found.
-    pub fn to(remote: SocketAddr) -> Self {
-        Self { remote, source: None }
+    /// For raw sockets; the source address is found when the first probe leaves.
+    pub fn raw(remote: SocketAddr) -> Self {
+        Self { remote, port: 0, source: None }
+    }
+
+    /// For UDP sockets.
+    pub fn datagrams(remote: SocketAddr) -> Self {
+        Self { port: remote.port(), ..Self::raw(remote) }
     }
 
     /// The address that the kernel chooses to send from; asked again until there is a route.
-    fn source(&mut self) -> std::io::Result<IpAddr> {
+    pub fn source(&mut self) -> std::io::Result<IpAddr> {
         if let Some(source) = self.source {
             return Ok(source);
         }
@@ -58,7 +65,7 @@ impl Way {
 }
 
 /// Most time without a look at the cancel flag, in nanoseconds.
-const PATIENCE: Nanos = 100_000_000;
+pub const PATIENCE: Nanos = 100_000_000;
 /// Packets read from one socket before the schedule is looked at again.
 const BATCH: usize = 64;
 
@@ -101,7 +108,7 @@ fn send(job: &Job<'_>, codec: &dyn Codec, way: &mut Way, sockets: &Sockets, flig
         let packet = codec.build(seq, source);
         sport = packet.sport;
         let mut to = way.remote;
-        to.set_port(0);
+        to.set_port(way.port);
         now = clock::now();
         sockets.raw.socket().send_to(&packet.payload, &SockAddr::from(to))
     });
@@ -118,7 +125,8 @@ fn send(job: &Job<'_>, codec: &dyn Codec, way: &mut Way, sockets: &Sockets, flig
     }
 }
 
-fn wait(sockets: &Sockets, nanos: Nanos) -> std::io::Result<()> {
+/// Waits for a packet, at most that long.
+pub fn wait(sockets: &Sockets, nanos: Nanos) -> std::io::Result<()> {
     let taps = [Some(&sockets.raw), sockets.icmp.as_ref(), sockets.devices.as_ref()];
     let mut fds: Vec<PollFd<'_>> =
         taps.into_iter().flatten().map(|t| PollFd::new(t, PollFlags::IN)).collect();
@@ -135,14 +143,7 @@ fn wait(sockets: &Sockets, nanos: Nanos) -> std::io::Result<()> {
 fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, flight: &mut Flight) {
     // Nothing can have come before there was an address to come to.
     let Some(local) = way.source else { return };
-    for tap in [Some(&mut sockets.raw), sockets.icmp.as_mut()].into_iter().flatten() {
-        for _ in 0..BATCH {
-            let Some(seen) = tap.next(local) else { break };
-            if let Some(heard) = codec.read(&seen.packet) {
-                book(job, &heard, way.remote.ip(), &seen.packet, flight);
-            }
-        }
-    }
+    hear(sockets, codec, local, &mut |heard, packet| book(job, &heard, way.remote.ip(), packet, flight));
     let Some(tap) = &mut sockets.devices else { return };
     for _ in 0..BATCH {
         let Some(seen) = tap.next(local) else { break };
@@ -159,6 +160,23 @@ fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, fli
             let packet =
                 Event::Packet { wall_ns: u64::try_from(wall).unwrap_or(0), bytes: seen.bytes.to_vec() };
             job.tell(flight.counts(), packet);
+        }
+    }
+}
+
+/// Gives the packets of this run that wait on its sockets.
+pub fn hear(
+    sockets: &mut Sockets,
+    codec: &dyn Codec,
+    local: IpAddr,
+    take: &mut dyn FnMut(Heard, &Incoming<'_>),
+) {
+    for tap in [Some(&mut sockets.raw), sockets.icmp.as_mut()].into_iter().flatten() {
+        for _ in 0..BATCH {
+            let Some(seen) = tap.next(local) else { break };
+            if let Some(heard) = codec.read(&seen.packet) {
+                take(heard, &seen.packet);
+            }
         }
     }
 }
@@ -195,8 +213,13 @@ pub fn prepare(raw: &Tap, spec: &whydrop_probe::ProbeSpec, v4: bool) -> Result<(
         socket.bind_device(Some(name.as_bytes())).map_err(|e| fail("choose the interface for", spec, &e))?;
     }
     if let Some(ttl) = spec.ttl {
-        let set = if v4 { socket.set_ttl_v4(ttl.into()) } else { socket.set_unicast_hops_v6(ttl.into()) };
-        set.map_err(|e| fail("set the time to live of", spec, &e))?;
+        set_ttl(raw, ttl, v4).map_err(|e| fail("set the time to live of", spec, &e))?;
     }
     Ok(())
+}
+
+/// Sets the time to live of the packets sent from now on.
+pub fn set_ttl(raw: &Tap, ttl: u8, v4: bool) -> std::io::Result<()> {
+    let socket = raw.socket();
+    if v4 { socket.set_ttl_v4(ttl.into()) } else { socket.set_unicast_hops_v6(ttl.into()) }
 }

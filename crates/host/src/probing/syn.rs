@@ -43,7 +43,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let codec = Syn::new(remote.ip(), remote.port(), ports.numbers())
         .ok_or_else(|| crate::Error::new("probe", &spec.url, "no source port is free"))?;
     job.tell(Default::default(), Event::Started { address: remote.ip(), method: "syn" });
-    let mut result = fly(job, &codec, Way::to(remote), Sockets { raw, icmp: Some(icmp), devices })?;
+    let mut result = fly(job, &codec, Way::raw(remote), Sockets { raw, icmp: Some(icmp), devices })?;
     result.method = "syn".into();
     Ok(result)
 }

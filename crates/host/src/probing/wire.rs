@@ -6,19 +6,24 @@ use rustix::time::Timespec;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use whydrop_probe::Nanos;
-use whydrop_probe::wire::{Incoming, ip};
+use whydrop_probe::wire::{Incoming, ip, protocol};
 
 /// What a socket shows of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum View {
     /// Starts at the IP header.
     Network,
-    /// IPv6 raw: starts above the IP header; the addresses and the hop limit come beside it.
+    /// IPv6 raw and ping sockets: starts above the IP header; addresses and hop limit come beside it.
     Transport(u8),
+    /// UDP socket: the data alone; a header with this local port is put before it again.
+    Datagram(u16),
 }
+
+/// Bytes of a UDP header.
+const UDP_HEADER: usize = 8;
 
 /// A socket from which packets are read. Never blocks.
 #[derive(Debug)]
@@ -51,6 +56,23 @@ impl Tap {
         }
         let view = if v4 { View::Network } else { View::Transport(protocol) };
         Self::ready(socket, view)
+    }
+
+    /// The kernel's ping socket, for users without CAP_NET_RAW (net.ipv4.ping_group_range). Can send.
+    pub fn ping(v4: bool, protocol: u8) -> io::Result<Self> {
+        let domain = if v4 { Domain::IPV4 } else { Domain::IPV6 };
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::from(i32::from(protocol))))?;
+        Self::ready(socket, View::Transport(protocol))
+    }
+
+    /// A UDP socket with a port of its own, and that port. Can send.
+    pub fn udp(v4: bool) -> io::Result<(Self, u16)> {
+        let domain = if v4 { Domain::IPV4 } else { Domain::IPV6 };
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        let any: SocketAddr = if v4 { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+        socket.bind(&any.into())?;
+        let port = socket.local_addr()?.as_socket().map_or(0, |a| a.port());
+        Ok((Self::ready(socket, View::Datagram(port))?, port))
     }
 
     /// What the devices of the namespace send and receive, before its packet filter sees what comes in.
@@ -101,14 +123,33 @@ impl Tap {
         &self.socket
     }
 
+    /// From now on packets leave with the don't-fragment flag whatever path MTU the kernel remembers, and only the
+    /// interface's own MTU is refused with EMSGSIZE (IP_PMTUDISC_PROBE, ip(7)).
+    pub fn never_fragment(&self, v4: bool) -> io::Result<()> {
+        let (level, name) = if v4 {
+            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
+        };
+        let probe: libc::c_int = libc::IP_PMTUDISC_PROBE;
+        let length = size_of::<libc::c_int>() as u32;
+        // SAFETY: the pointer and the length describe `probe`, which lives through the call.
+        let set = unsafe {
+            libc::setsockopt(self.socket.as_raw_fd(), level, name, (&raw const probe).cast(), length)
+        };
+        if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// The next packet, if one waits; packets that make no sense are skipped. `local` is the address that an IPv6
     /// raw socket receives on, which it does not tell.
     pub fn next(&mut self, local: IpAddr) -> Option<Seen<'_>> {
         let (length, about) = loop {
-            let (length, about) = receive(&self.socket, &mut self.buffer)?;
+            let room = if matches!(self.view, View::Datagram(_)) { UDP_HEADER } else { 0 };
+            let (length, about) = receive(&self.socket, self.buffer.get_mut(room..)?)?;
+            let length = length + room;
             let sane = match self.view {
                 View::Network => ip::parse(self.buffer.get(..length)?, 0).is_some(),
-                View::Transport(_) => about.from.is_some(),
+                View::Transport(_) | View::Datagram(_) => about.from.is_some(),
             };
             if sane {
                 break (length, about);
@@ -117,20 +158,30 @@ impl Tap {
         let read = clock::now();
         let at = clock::received(about.stamp, read);
         self.longest_wait = self.longest_wait.max(read - at);
+        let protocol = match self.view {
+            View::Network => {
+                let bytes = self.buffer.get(..length)?;
+                return Some(Seen { packet: ip::parse(bytes, at)?, bytes, outgoing: about.outgoing });
+            }
+            View::Transport(protocol) => protocol,
+            View::Datagram(port) => {
+                let header = [about.port.to_be_bytes(), port.to_be_bytes(), [0; 2], [0; 2]].concat();
+                self.buffer.iter_mut().zip(header).for_each(|(to, from)| *to = from);
+                protocol::UDP
+            }
+        };
         let bytes = self.buffer.get(..length)?;
-        let packet = match self.view {
-            View::Network => ip::parse(bytes, at)?,
-            View::Transport(protocol) => Incoming {
-                from: about.from?,
-                to: local,
-                protocol,
-                ttl: about.hops,
-                df: true,
-                id: 0,
-                length: length + 40,
-                payload: bytes,
-                at,
-            },
+        let from = about.from?;
+        let packet = Incoming {
+            from,
+            to: local,
+            protocol,
+            ttl: about.hops,
+            df: true,
+            id: 0,
+            length: length + if from.is_ipv4() { 20 } else { 40 },
+            payload: bytes,
+            at,
         };
         Some(Seen { packet, bytes, outgoing: about.outgoing })
     }
@@ -159,6 +210,7 @@ impl AsFd for Tap {
 #[derive(Debug, Default)]
 struct About {
     from: Option<IpAddr>,
+    port: u16,
     stamp: Option<Timespec>,
     hops: Option<u8>,
     outgoing: bool,
@@ -189,11 +241,13 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> Option<(usize, About)> {
             // SAFETY: the family says which type it is; sockaddr_storage is large and aligned enough for all.
             let v6 = unsafe { &*(&raw const name).cast::<libc::sockaddr_in6>() };
             about.from = Some(Ipv6Addr::from(v6.sin6_addr.s6_addr).into());
+            about.port = u16::from_be(v6.sin6_port);
         }
         libc::AF_INET => {
             // SAFETY: as above.
             let v4 = unsafe { &*(&raw const name).cast::<libc::sockaddr_in>() };
             about.from = Some(Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)).into());
+            about.port = u16::from_be(v4.sin_port);
         }
         libc::AF_PACKET => {
             // SAFETY: as above.

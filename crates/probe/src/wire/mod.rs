@@ -1,5 +1,6 @@
 //! Packet formats, as far as probes need them. Everything read here is hostile.
 
+pub mod checksum;
 pub mod icmp;
 pub mod ip;
 

@@ -134,8 +134,24 @@ pub fn announcement(spec: &ProbeSpec, address: IpAddr) -> Phrase {
     let each = spec.bytes_per_probe(address.is_ipv4());
     let interval = format!("{}", spec.interval.as_secs_f64() * 1000.0);
     let url = whydrop_model::shell::sanitize(&spec.url, 200);
-    match spec.count {
-        Some(count) => text!(
+    match (spec.scheme, spec.count) {
+        (Scheme::Pmtu, _) => text!(
+            "{url} ({address}): some dozen echo requests of up to 65535 bytes, never in fragments",
+            "{url}（{address}）：数十个 ICMP 回显请求，最大 65535 字节，不分片"
+        )
+        .fill(&[("url", &url), ("address", &address)]),
+        (Scheme::Path, Some(count)) => text!(
+            "{url} ({address}): {count} rounds, one probe of {each} bytes to each hop every {interval} ms",
+            "{url}（{address}）：{count} 轮，每轮每跳一个 {each} 字节的探测，间隔 {interval} 毫秒"
+        )
+        .fill(&[
+            ("url", &url),
+            ("address", &address),
+            ("count", &count),
+            ("each", &each),
+            ("interval", &interval),
+        ]),
+        (_, Some(count)) => text!(
             "{url} ({address}): {count} probes, one every {interval} ms, {total} bytes in all",
             "{url}（{address}）：{count} 个探测，每 {interval} 毫秒一个，共 {total} 字节"
         )
@@ -146,7 +162,7 @@ pub fn announcement(spec: &ProbeSpec, address: IpAddr) -> Phrase {
             ("interval", &interval),
             ("total", &(u64::from(count) * each)),
         ]),
-        None => text!(
+        (_, None) => text!(
             "{url} ({address}): one probe of {each} bytes every {interval} ms until Ctrl-C",
             "{url}（{address}）：每 {interval} 毫秒一个 {each} 字节的探测，直到 Ctrl-C"
         )

@@ -1,0 +1,112 @@
+//! path://: probes that die hop by hop.
+
+use super::packets::{PATIENCE, Sockets, Way, hear, set_ttl, wait};
+use super::ports::Ports;
+use super::wire::Tap;
+use super::{Job, clock, errno_name, fail, filter, icmp};
+use crate::error::{Error, Result};
+use socket2::SockAddr;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use whydrop_model::ProbeResult;
+use whydrop_probe::account::Counts;
+use whydrop_probe::codec::{Codec, What};
+use whydrop_probe::icmp::Icmp;
+use whydrop_probe::path::{Path, Step};
+use whydrop_probe::progress::Event;
+use whydrop_probe::stats::{interval, rtt};
+use whydrop_probe::syn::Syn;
+use whydrop_probe::wire::icmp::ErrorKind;
+use whydrop_probe::wire::protocol;
+
+/// Different ICMP errors that are told apart.
+const MAX_ERRORS: usize = 32;
+
+/// Probes every hop on the way to an address: with echo requests, or with SYNs if a port is named. The counts of the
+/// result are those of the destination.
+pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
+    let v4 = remote.is_ipv4();
+    job.tell(Counts::default(), Event::Started { address: remote.ip(), method: "path" });
+    if remote.port() == 0 {
+        let (raw, _) = icmp::sockets(job, v4)?;
+        let codec = Icmp::new(remote.ip(), std::process::id() as u16);
+        return walk(job, &codec, remote, Sockets { raw, icmp: None, devices: None });
+    }
+    let open = |e: std::io::Error| fail("open a raw socket for", job.spec, &e);
+    let raw = Tap::raw(v4, protocol::TCP).map_err(open)?;
+    let ports = Ports::reserve(job.spec.flows.unwrap_or(1).into(), v4)
+        .map_err(|e| fail("reserve source ports for", job.spec, &e))?;
+    let own = if v4 { filter::network } else { |_, ports: &_| filter::transport(ports) };
+    raw.socket().attach_filter(&own(protocol::TCP, &ports.range())).map_err(open)?;
+    super::packets::prepare(&raw, job.spec, v4)?;
+    let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).map_err(open)?;
+    let codec = Syn::new(remote.ip(), remote.port(), ports.numbers())
+        .ok_or_else(|| Error::new("probe", &job.spec.url, "no source port is free"))?;
+    walk(job, &codec, remote, Sockets { raw, icmp: Some(icmp), devices: None })
+}
+
+fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Sockets) -> Result<ProbeResult> {
+    let v4 = remote.is_ipv4();
+    let mut way = Way::raw(remote);
+    let mut path = Path::new(job.spec, clock::now());
+    let (mut send_errors, mut icmp_errors) = (BTreeMap::new(), BTreeMap::new());
+    loop {
+        if job.cancelled() {
+            path.stop();
+        }
+        let now = clock::now();
+        match path.poll(now) {
+            Step::Done => break,
+            Step::Wait(until) => {
+                wait(&sockets, until.min(now + PATIENCE).saturating_sub(now))
+                    .map_err(|e| fail("wait for answers of", job.spec, &e))?;
+            }
+            Step::Send(ttl) => {
+                set_ttl(&sockets.raw, ttl, v4).map_err(|e| fail("set the time to live of", job.spec, &e))?;
+                let mut to = remote;
+                to.set_port(0);
+                let to = SockAddr::from(to);
+                let sent = way.source().and_then(|source| {
+                    sockets.raw.socket().send_to(&codec.build(path.next_seq(), source).payload, &to)
+                });
+                if let Err(e) = sent {
+                    // The next one would fare no better.
+                    *send_errors.entry(errno_name(&e).to_owned()).or_insert(0u64) += 1;
+                    path.stop();
+                } else {
+                    path.sent(ttl, now);
+                }
+            }
+        }
+        let Ok(local) = way.source() else { continue };
+        hear(&mut sockets, codec, local, &mut |heard, packet| {
+            let end = match heard.what {
+                What::Answer(..) => true,
+                What::IcmpError(error) if error.kind == ErrorKind::TimeExceeded => false,
+                What::IcmpError(error) => {
+                    if icmp_errors.len() < MAX_ERRORS {
+                        *icmp_errors.entry(error.to_string()).or_insert(0u64) += 1;
+                    }
+                    packet.from == remote.ip()
+                }
+            };
+            path.answered(heard.seq, packet.from, packet.at, end);
+        });
+    }
+    let (sent, received, rtts) = path.destination();
+    let mut result = ProbeResult {
+        method: "path".into(),
+        transmitted: sent,
+        received,
+        lost: sent - received,
+        not_sent: send_errors.values().sum(),
+        loss: interval::share(sent - received, sent),
+        loss_ci95: interval::clopper_pearson(sent - received, sent, 0.05),
+        rtt_ms: rtt::summary(rtts),
+        send_errors,
+        icmp_errors,
+        ..ProbeResult::default()
+    };
+    result.extra.hops = path.hops();
+    Ok(result)
+}
