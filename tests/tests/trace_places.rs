@@ -2,14 +2,14 @@
 //! names and causes, and nothing else.
 
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use whydrop_host::Netns;
 use whydrop_tests::{Namespace, Row, Trace, Traced};
 
 const CLIENT: &str = "10.99.0.1";
 const SERVER: &str = "10.99.0.2";
-const DROP_ALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/drop_all.bpf.o");
+const DROP_ALL: &[u8] = include_bytes!("../bpf/drop_all.bpf.o");
 
 /// Two namespaces joined by a veth, without anything that talks by itself (IPv6, ARP).
 struct Pair {
@@ -81,6 +81,23 @@ impl Pair {
         assert!(!row.function.is_empty(), "{row:?}");
         let shown = traced.lines.iter().filter(|line| line["class"] != "benign");
         assert_eq!(shown.count() as u64, place.drops, "every one of so few drops is sampled");
+    }
+}
+
+/// The program that drops everything, as a file for ip and tc; removed when the value is dropped.
+struct DropAll(PathBuf);
+
+impl DropAll {
+    fn new(purpose: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("wd-test-{purpose}-{}.o", std::process::id()));
+        std::fs::write(&path, DROP_ALL).expect("written");
+        Self(path)
+    }
+}
+
+impl Drop for DropAll {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
     }
 }
 
@@ -223,7 +240,8 @@ fn udp_receive_buffer() {
 #[test]
 fn xdp_program() {
     let pair = Pair::new("xdp");
-    pair.server.run(&format!("ip link set dev eth0 xdpgeneric obj {DROP_ALL} sec xdp"));
+    let program = DropAll::new("xdp");
+    pair.server.run(&format!("ip link set dev eth0 xdpgeneric obj {} sec xdp", program.0.display()));
     let trace = pair.trace();
     pair.send(8, "10.99.0.2:1009", 20);
     let place = Place { reason: "NOT_SPECIFIED", stage: "xdp.receive", cause: Some("xdp.drop"), drops: 8 };
@@ -234,7 +252,8 @@ fn xdp_program() {
 fn tc_ingress_program() {
     let pair = Pair::new("tc");
     pair.server.run("tc qdisc add dev eth0 clsact");
-    pair.server.run(&format!("tc filter add dev eth0 ingress bpf da obj {DROP_ALL} sec tc"));
+    let program = DropAll::new("tc");
+    pair.server.run(&format!("tc filter add dev eth0 ingress bpf da obj {} sec tc", program.0.display()));
     let trace = pair.trace();
     pair.send(5, "10.99.0.2:1010", 20);
     // A filter's action, a BPF program and a policer all look the same from here: no cause is named.

@@ -3,6 +3,7 @@
 //! It shows reason, function and ethertype of every drop of the machine, but neither packet, interface nor namespace.
 //! tracefs need not be mounted: it is opened without a place in the file tree, so that nobody else sees a change.
 
+use super::names::Names;
 use super::symbols::without_suffix;
 use super::tally::Tally;
 use super::{Source, Totals, clock_offset};
@@ -32,6 +33,8 @@ pub struct TracefsSource {
     /// The beginning of a line whose end has not been read.
     rest: Vec<u8>,
     tally: Tally,
+    /// Read when the kernel shows addresses instead of functions (before 5.17).
+    names: Option<Names>,
     /// Keeps the file system open.
     _mount: OwnedFd,
 }
@@ -47,9 +50,14 @@ impl TracefsSource {
         let instance = instances.join(format!("whydrop-{}", std::process::id()));
         fs::create_dir(&instance).map_err(|e| Error::io("make", "an instance of tracefs", &e))?;
         match Self::switch_on(&instance) {
-            Ok(pipe) => {
-                Ok(Self { instance, pipe: Some(pipe), rest: vec![], tally: Tally::default(), _mount: mount })
-            }
+            Ok(pipe) => Ok(Self {
+                instance,
+                pipe: Some(pipe),
+                rest: vec![],
+                tally: Tally::default(),
+                names: None,
+                _mount: mount,
+            }),
             Err(error) => {
                 remove(&instance);
                 Err(error)
@@ -91,7 +99,11 @@ impl TracefsSource {
                 continue;
             };
             let lines: Vec<u8> = self.rest.drain(..=end).collect();
-            for event in String::from_utf8_lossy(&lines).lines().filter_map(|line| parse(line, offset)) {
+            for mut event in String::from_utf8_lossy(&lines).lines().filter_map(|line| parse(line, offset)) {
+                if let Some(address) = address(&event.function) {
+                    let names = self.names.get_or_insert_with(|| Names::start(false));
+                    (event.function, event.offset) = names.function(address);
+                }
                 self.tally.add(&event);
                 sink(event);
             }
@@ -125,10 +137,12 @@ impl Source for TracefsSource {
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         write(&self.instance, &format!("{EVENT}/enable"), "0")?;
         while self.read(sink)? {}
-        let (lost, nameless) = match self.lost() {
-            Reading::Present(lost) => (lost, vec![]),
+        let mut nameless = self.names.as_mut().map(Names::failed).into_iter().flatten().collect::<Vec<_>>();
+        let lost = match self.lost() {
+            Reading::Present(lost) => lost,
             Reading::Absent(why) | Reading::Denied(why) | Reading::Failed(why) => {
-                (0, vec![format!("cannot read how many events tracefs lost: {why}")])
+                nameless.push(format!("cannot read how many events tracefs lost: {why}"));
+                0
             }
         };
         Ok(Totals { counts: self.tally.rows(), lost, nameless })
@@ -182,6 +196,12 @@ fn lost_of(stats: &str) -> u64 {
     stats.lines().filter_map(value).sum()
 }
 
+/// The address that stands where newer kernels have the function.
+fn address(function: &str) -> Option<u64> {
+    let digits = function.strip_prefix("0x").unwrap_or(function);
+    if digits.len() == 16 { u64::from_str_radix(digits, 16).ok() } else { None }
+}
+
 /// `nc-77 [001] b.s2. 12.345678: kfree_skb: skbaddr=00 rx_sk=00 protocol=2048 location=f+0x1/0x2 reason: NO_SOCKET`.
 /// Since 5.17 with reason; before 6.11 without rx_sk. None for any other line.
 fn parse(line: &str, clock_offset: u64) -> Option<DropEvent> {
@@ -193,8 +213,6 @@ fn parse(line: &str, clock_offset: u64) -> Option<DropEvent> {
     let location = field("location=")?;
     let (function, offset) = location.split_once('+').unwrap_or((location, ""));
     let offset = offset.split('/').next().and_then(|o| o.strip_prefix("0x"));
-    // An address instead of a name (before 5.17 with hidden pointers) is no function.
-    let function = if function.starts_with("0x") || function.starts_with('(') { "" } else { function };
     let reason = fields.split_once("reason: ").map(|(_, reason)| reason.trim());
     let reason = match reason.map(|r| (r, r.parse::<u32>())) {
         Some((_, Ok(number))) => format!("REASON_{number}"),
@@ -224,9 +242,11 @@ mod tests {
         assert_eq!((event.reason.as_str(), event.function.as_str()), ("NETFILTER_DROP", "ip_rcv_core"));
         assert_eq!((event.offset, event.ethertype), (Some(0x1f), Some(0x800)));
 
-        let line = " ping-7 [000] ..s1 5.000001: kfree_skb: skbaddr=00000000a protocol=34525 location=0000000012345678";
+        let line = " ping-7 [000] ..s1 5.000001: kfree_skb: skbaddr=00000000a protocol=34525 location=ffffffff9b7f2522";
         let event = parse(line, 0).expect("an event");
         assert_eq!((event.reason.as_str(), event.ethertype), ("", Some(0x86dd)));
+        assert_eq!(address(&event.function), Some(0xffff_ffff_9b7f_2522));
+        assert_eq!(address("ip_rcv_core"), None);
     }
 
     #[test]
