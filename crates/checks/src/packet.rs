@@ -61,6 +61,27 @@ impl Packet {
         rule.matches.iter().map(|m| self.fits_match(m)).min().unwrap_or(Fit::Yes)
     }
 
+    /// What a rule may do to it: a verdict map has a verdict for each entry.
+    fn outcomes<'r>(&self, rule: &'r Rule) -> Vec<(Fit, &'r RuleVerdict)> {
+        let fit = self.fits(rule);
+        match &rule.verdict {
+            RuleVerdict::Map(entries) => {
+                entries.iter().map(|(key, verdict)| (fit.min(self.fits_match(key)), verdict)).collect()
+            }
+            verdict => vec![(fit, verdict)],
+        }
+    }
+
+    /// May the rule drop it?
+    pub fn is_dropped_by(&self, rule: &Rule) -> Fit {
+        let drops = |(fit, verdict)| match verdict {
+            &RuleVerdict::Drop | &RuleVerdict::Reject => fit,
+            verdict if is_unread_map(verdict) => Fit::Maybe.min(fit),
+            _ => Fit::No,
+        };
+        self.outcomes(rule).into_iter().map(drops).max().unwrap_or(Fit::No)
+    }
+
     fn fits_match(&self, condition: &Match) -> Fit {
         let sure = |yes: bool| if yes { Fit::Yes } else { Fit::No };
         let network = |ip: Option<IpAddr>, net: IpAddr, prefix: u8| {
@@ -92,6 +113,12 @@ impl Packet {
             Match::InInterface(pattern) => interface(&self.in_interface, pattern),
             Match::OutInterface(pattern) => interface(&self.out_interface, pattern),
             Match::CtState(states) => self.fits_state(states),
+            Match::AnyOf(members) => members.iter().map(|m| self.fits_match(m)).max().unwrap_or(Fit::No),
+            Match::Not(condition) => match self.fits_match(condition) {
+                Fit::No => Fit::Yes,
+                Fit::Maybe => Fit::Maybe,
+                Fit::Yes => Fit::No,
+            },
             Match::Random(_)
             | Match::Nth(_)
             | Match::Limit { .. }
@@ -113,15 +140,20 @@ impl Packet {
     }
 }
 
+/// True for a verdict map whose entries are not known: which of them drop cannot be told.
+pub fn is_unread_map(verdict: &RuleVerdict) -> bool {
+    matches!(verdict, RuleVerdict::Other(name) if name == "vmap")
+}
+
 /// Can the packet get through all rules of a chain to its end (the policy of a base chain)?
 pub fn reaches_end(chains: &[&Chain], chain: &Chain, packet: &Packet) -> Fit {
     walk(chains, chain, &chain.rules, packet, 0)
 }
 
-/// Can the packet get as far as this rule of its chain?
-pub fn reaches_rule(chains: &[&Chain], chain: &Chain, rule: &Rule, packet: &Packet) -> Fit {
+/// Can the packet get as far as this rule of its chain, and be dropped by it?
+pub fn ends_at_rule(chains: &[&Chain], chain: &Chain, rule: &Rule, packet: &Packet) -> Fit {
     let before = chain.rules.iter().take_while(|r| r.position < rule.position).count();
-    walk(chains, chain, chain.rules.split_at(before).0, packet, 0).min(packet.fits(rule))
+    walk(chains, chain, chain.rules.split_at(before).0, packet, 0).min(packet.is_dropped_by(rule))
 }
 
 fn walk(chains: &[&Chain], chain: &Chain, rules: &[Rule], packet: &Packet, depth: usize) -> Fit {
@@ -129,15 +161,12 @@ fn walk(chains: &[&Chain], chain: &Chain, rules: &[Rule], packet: &Packet, depth
         return Fit::Maybe;
     }
     let mut sure = Fit::Yes;
-    for rule in rules {
-        let fit = packet.fits(rule);
-        if fit == Fit::No {
-            continue;
-        }
-        let passes = match &rule.verdict {
+    let outcomes = rules.iter().flat_map(|rule| packet.outcomes(rule));
+    for (fit, verdict) in outcomes.filter(|(fit, _)| *fit != Fit::No) {
+        let passes = match verdict {
             RuleVerdict::Continue => Fit::Yes,
             RuleVerdict::Accept | RuleVerdict::Drop | RuleVerdict::Reject | RuleVerdict::Queue(_) => Fit::No,
-            RuleVerdict::Other(_) => Fit::Maybe,
+            RuleVerdict::Other(_) | RuleVerdict::Map(_) => Fit::Maybe,
             // The end of a user chain is reached; the caller goes on after its jump.
             RuleVerdict::Return if fit == Fit::Yes => return sure,
             RuleVerdict::Return => Fit::Yes,

@@ -189,6 +189,8 @@ impl Action {
             Self::ChainDelete { chain, hook, policy } => Self::ChainAdd { chain, hook, policy },
             Self::ChainPolicy { chain, policy, was } => Self::ChainPolicy { chain, policy: was, was: policy },
             Self::RuleInsert(rule) => Self::RuleDelete(rule),
+            // A rule whose text is not whole cannot be written again.
+            Self::RuleDelete(rule) if rule.words().is_none() => return None,
             Self::RuleDelete(rule) => Self::RuleInsert(rule),
             Self::Sysctl { name, value, was } => Self::Sysctl { name, value: was, was: value },
             Self::RouteAdd(spec) => Self::RouteDelete(spec),
@@ -436,9 +438,15 @@ impl RuleRef {
     fn insert_argv(&self) -> Vec<String> {
         let chain = &self.chain;
         if chain.tool == Tool::Nft {
-            let mut out: Vec<String> =
-                ["nft", "insert", "rule", chain.family.word()].map(String::from).into();
+            // nft counts from 0, and inserts in front of a rule that must exist: a later place is told by the rule
+            // before it.
+            let (verb, after) = match self.rule.position.checked_sub(2) {
+                None => ("insert", None),
+                Some(index) => ("add", Some(index.to_string())),
+            };
+            let mut out: Vec<String> = ["nft", verb, "rule", chain.family.word()].map(String::from).into();
             out.extend([chain.table.clone(), chain.name.clone()]);
+            out.extend(after.into_iter().flat_map(|index| ["index".to_owned(), index]));
             // nft puts its arguments together again, so quotes must stay.
             out.push(self.rule.text.clone());
             return out;
@@ -516,6 +524,34 @@ mod tests {
             back.argv().join(" "),
             "tc qdisc add dev eth0 root handle 800d: netem limit 1000 loss 30%"
         );
+    }
+
+    fn deleted(tool: Tool, position: u32, matches: Vec<crate::netfilter::Match>) -> Action {
+        let (family, table, name) = (Family::Inet, "fw".to_owned(), "in".to_owned());
+        let rule = Rule {
+            position,
+            handle: None,
+            packets: None,
+            bytes: None,
+            verdict: RuleVerdict::Drop,
+            matches,
+            comment: None,
+            text: "tcp dport 80 drop".into(),
+        };
+        Action::RuleDelete(RuleRef { chain: ChainRef { tool, family, table, name }, rule, unique: true })
+    }
+
+    #[test]
+    fn a_deleted_rule_comes_back_to_its_place() {
+        let back = |position| deleted(Tool::Nft, position, vec![]).inverse().unwrap().argv().join(" ");
+        assert_eq!(back(1), "nft insert rule inet fw in tcp dport 80 drop");
+        assert_eq!(back(5), "nft add rule inet fw in index 3 tcp dport 80 drop");
+    }
+
+    #[test]
+    fn a_rule_that_was_not_understood_cannot_come_back() {
+        let unknown = vec![crate::netfilter::Match::Other("?comment".into())];
+        assert!(deleted(Tool::IptablesNft, 1, unknown).inverse().is_none());
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub struct Rule {
 }
 
 /// What a rule or a policy does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleVerdict {
     /// Lets the packet pass.
@@ -158,6 +158,8 @@ pub enum RuleVerdict {
     Queue(u16),
     /// No verdict: counts, marks, logs.
     Continue,
+    /// A verdict map: what its first entry that fits says; without one the rule does nothing.
+    Map(Vec<(Match, RuleVerdict)>),
     /// A target that whydrop does not decode: DNAT, MASQUERADE, TPROXY …
     Other(String),
 }
@@ -207,7 +209,11 @@ pub enum Match {
     InInterface(String),
     /// Output interface.
     OutInterface(String),
-    /// Any condition that is negated or that whydrop does not decode; the text of the tool.
+    /// At least one of these: the elements of a set.
+    AnyOf(Vec<Match>),
+    /// The opposite of a condition.
+    Not(Box<Match>),
+    /// A condition that whydrop does not decode; the text of the tool.
     Other(String),
 }
 

@@ -153,7 +153,11 @@ impl Writer {
                 self.compare(EQ, &0_u32.to_ne_bytes());
             }
             Match::Limit { rate, over } => self.limit(rate, *over)?,
-            Match::Connlimit { .. } | Match::Quota { .. } | Match::Other(_) => return None,
+            Match::Connlimit { .. }
+            | Match::Quota { .. }
+            | Match::AnyOf(_)
+            | Match::Not(_)
+            | Match::Other(_) => return None,
         }
         Some(())
     }

@@ -2,7 +2,7 @@
 
 use super::policy;
 use crate::case::Space;
-use crate::packet::{Fit, Packet, reaches_rule};
+use crate::packet::{Fit, Packet, ends_at_rule, is_unread_map};
 use std::collections::{BTreeMap, VecDeque};
 use whydrop_model::Direction;
 use whydrop_model::delta::Change;
@@ -74,11 +74,13 @@ pub fn droppers<'a>(space: Space<'a>) -> Vec<Dropping<'a>> {
     out
 }
 
-/// True for a verdict map (`tcp dport vmap { 22 : accept, 80 : drop }`): which elements drop is not decoded, and a
-/// counter before it counts the accepted, too.
+/// True for a verdict map with entries that may drop: a counter before it counts what the others took, too.
 fn chooses_verdict(rule: &Rule) -> bool {
-    let map = matches!(&rule.verdict, RuleVerdict::Other(name) if name == "vmap");
-    map && (rule.text.contains("drop") || rule.text.contains('@'))
+    let drops = |(_, verdict): &(Match, RuleVerdict)| matches!(verdict, RuleVerdict::Drop);
+    match &rule.verdict {
+        RuleVerdict::Map(entries) => entries.iter().any(drops),
+        verdict => is_unread_map(verdict),
+    }
 }
 
 /// Packets that counting rules took in the window, at one hook or at all of them.
@@ -121,9 +123,8 @@ impl Dropping<'_> {
     pub fn best_fit(&self, space: Space<'_>, packets: &[Packet]) -> Fit {
         let chains: Vec<&Chain> = space.after.chains().collect();
         let in_family = |packet: &&Packet| speaks(self.chain.family, packet);
-        let fits = packets.iter().filter(in_family).map(|p| reaches_rule(&chains, self.chain, self.rule, p));
-        let fit = fits.max().unwrap_or(Fit::No);
-        if chooses_verdict(self.rule) { fit.min(Fit::Maybe) } else { fit }
+        let fits = packets.iter().filter(in_family).map(|p| ends_at_rule(&chains, self.chain, self.rule, p));
+        fits.max().unwrap_or(Fit::No)
     }
 }
 
@@ -156,7 +157,9 @@ pub fn hooks_of(chains: &[&Chain], chain: &Chain, depth: usize) -> Vec<Hook> {
     if depth > MAX_JUMPS {
         return hooks;
     }
-    let calls = |rule: &Rule| matches!(&rule.verdict, RuleVerdict::Jump(n) | RuleVerdict::Goto(n) if *n == chain.name);
+    let named =
+        |v: &RuleVerdict| matches!(v, RuleVerdict::Jump(n) | RuleVerdict::Goto(n) if *n == chain.name);
+    let calls = |rule: &Rule| verdicts(&rule.verdict).any(named);
     let callers = chains.iter().filter(|c| {
         (c.tool, c.family) == (chain.tool, chain.family)
             && c.table == chain.table
@@ -172,6 +175,25 @@ pub fn hooks_of(chains: &[&Chain], chain: &Chain, depth: usize) -> Vec<Hook> {
     hooks
 }
 
+/// The verdicts that a rule may come to.
+fn verdicts(verdict: &RuleVerdict) -> impl Iterator<Item = &RuleVerdict> {
+    let (one, map): (_, &[(Match, RuleVerdict)]) = match verdict {
+        RuleVerdict::Map(entries) => (None, entries),
+        verdict => (Some(verdict), &[]),
+    };
+    one.into_iter().chain(map.iter().map(|(_, verdict)| verdict))
+}
+
+/// Conditions of what a rule drops.
+fn dropped_by(rule: &Rule) -> impl Iterator<Item = &Match> {
+    let map: &[(Match, RuleVerdict)] = match &rule.verdict {
+        RuleVerdict::Map(entries) => entries,
+        _ => &[],
+    };
+    let drops = map.iter().filter(|(_, verdict)| *verdict == RuleVerdict::Drop);
+    rule.matches.iter().chain(drops.map(|(key, _)| key))
+}
+
 fn classify(space: Space<'_>, chain: &Chain, hooks: &[Hook], rule: &Rule, gates: &[(&Rule, Class)]) -> Class {
     let own = rule.matches.iter().find_map(|m| kind_of(m, true));
     let only_invalid = |m: &Match| matches!(m, Match::CtState(states) if !states.is_empty() && states.iter().all(|s| s.eq_ignore_ascii_case("INVALID")));
@@ -182,7 +204,7 @@ fn classify(space: Space<'_>, chain: &Chain, hooks: &[Hook], rule: &Rule, gates:
         Family::Ip | Family::Ip6 | Family::Inet => match own.or_else(|| gate(space, hooks, rule, gates)) {
             Some(class) => class,
             None if rule.verdict == RuleVerdict::Reject => Class::Reject,
-            None if rule.matches.iter().any(only_invalid) => Class::Invalid,
+            None if dropped_by(rule).any(only_invalid) => Class::Invalid,
             None => Class::Drop,
         },
     }

@@ -3,9 +3,9 @@
 use super::drops::{Class, Dropping, REASON, droppers, silent};
 use crate::case::Space;
 use crate::packet::Fit;
-use crate::rule::{Judgement, Suspect, fill_words, fix};
+use crate::rule::{Judgement, Suspect, fill_words, fix, manual};
 use whydrop_model::action::{Action, ChainRef, RuleRef};
-use whydrop_model::netfilter::{Chain, Match, Rule, Tool};
+use whydrop_model::netfilter::{Chain, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::shell::sanitize;
 use whydrop_model::{Applicability, Cause, Direction, Fix, NoteStatus, Phrase, Text, text};
 
@@ -32,6 +32,10 @@ const OLD: Text = text!(
 );
 const LATENT: Text = text!("dropped nothing in the window: {rule}", "观察窗口内没有丢弃任何包：{rule}");
 const DELETE: Text = text!("delete the rule", "删除该规则");
+const TAKE_OUT: Text = text!(
+    "take the entry that drops out of the rule's map; the other entries have to stay",
+    "从该规则的映射中去掉丢弃的条目，其他条目需保留"
+);
 const PERSIST: Text = text!(
     "until the ruleset is loaded again: take the rule out of the file or program that adds it, too",
     "规则集重新加载后会恢复：还需从添加它的文件或程序中删除"
@@ -156,6 +160,9 @@ fn share_of(rule: &Rule) -> Phrase {
 
 fn delete(space: Space<'_>, dropping: &Dropping<'_>) -> Fix {
     let rule = dropping.rule;
+    if matches!(rule.verdict, RuleVerdict::Map(_)) {
+        return manual(TAKE_OUT);
+    }
     let unique = dropping.chain.rules.iter().filter(|r| r.text == rule.text).count() == 1;
     let action =
         Action::RuleDelete(RuleRef { chain: ChainRef::from(dropping.chain), rule: rule.clone(), unique });

@@ -1,7 +1,7 @@
 //! Rules, policies and the idioms made of them.
 
 use crate::testing::*;
-use whydrop_model::netfilter::{Family, Hook, Match, RuleVerdict, Tool};
+use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::{NoteStatus, Reading, Verdict};
 
 const RANDOM: &str = "-p tcp -m statistic --mode random --probability 0.3 -j DROP";
@@ -167,6 +167,50 @@ fn a_rule_without_counter_is_found_by_drop_events() {
     let mut world = World::pair();
     world.chain(SERVER, nft, &[]).probe("tcp://10.0.0.2:80", 50, 0);
     assert_eq!(world.report().verdict, Verdict::Clear);
+}
+
+fn nft(name: &str, hook: Option<Hook>, rules: Vec<Rule>) -> Chain {
+    let mut nft = chain(name, Hook::Input, RuleVerdict::Accept, rules);
+    (nft.tool, nft.family, nft.table, nft.policy_packets) = (Tool::Nft, Family::Inet, "fw".into(), None);
+    (nft.hook, nft.policy) = (hook, hook.map(|_| RuleVerdict::Accept));
+    nft
+}
+
+#[test]
+fn sets_and_verdict_maps_are_looked_into() {
+    let source = |ip: &str| Match::AnyOf(vec![Match::Source(ip.parse().unwrap(), 32)]);
+    let port = |port| Match::DestinationPorts(port, port);
+    let other = || rule("ip saddr @bad drop", RuleVerdict::Drop, None, vec![source("10.1.1.1")]);
+    let spared = Match::Not(Box::new(Match::Source("10.0.0.0".parse().unwrap(), 24)));
+    let ports = Match::AnyOf(vec![port(80), port(443)]);
+    let map = |verdict| {
+        let entries = vec![(port(22), RuleVerdict::Accept), (port(80), verdict)];
+        rule("tcp dport vmap { ... }", RuleVerdict::Map(entries), None, vec![Match::L4Proto(6)])
+    };
+    let found = |chains: Vec<Chain>| {
+        let mut world = World::pair();
+        for chain in chains {
+            world.chain(SERVER, chain, &[50; 4]);
+        }
+        world.drops(SERVER, "NETFILTER_DROP", "nft_do_chain", 50).probe("tcp://10.0.0.2:80", 50, 50);
+        assert_eq!(world.report().ledger.unexplained, 0);
+        world.found()
+    };
+    // Neither a set without the client nor a negated network with it is what took the probes.
+    let members = rule("tcp dport { 80, 443 } drop", RuleVerdict::Drop, None, vec![Match::L4Proto(6), ports]);
+    let spared = rule("ip saddr != 10.0.0.0/24 drop", RuleVerdict::Drop, None, vec![spared]);
+    assert_eq!(
+        found(vec![nft("in", Some(Hook::Input), vec![other(), spared, members])]),
+        ["netfilter.drop_rule @ netns:server: inet fw in, rule 3"]
+    );
+    assert_eq!(
+        found(vec![nft("in", Some(Hook::Input), vec![other(), map(RuleVerdict::Drop)])]),
+        ["netfilter.drop_rule @ netns:server: inet fw in, rule 2"]
+    );
+    // A map can call a chain.
+    let web = nft("web", None, vec![rule("counter drop", RuleVerdict::Drop, Some(0), vec![])]);
+    let base = nft("in", Some(Hook::Input), vec![map(RuleVerdict::Jump("web".into()))]);
+    assert_eq!(found(vec![base, web]), ["netfilter.drop_rule @ netns:server: inet fw web, rule 1"]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(crate) const GENMSG: usize = 4;
 const NAME_MAX: usize = 256;
 /// Longest text of one rule.
 const TEXT_MAX: usize = 4096;
-/// More anonymous sets than this are not looked into: each is a request of its own.
+/// More sets than this are not looked into: each is a request of its own.
 const SETS_MAX: usize = 4096;
 /// How often the reading is repeated when the rules change meanwhile.
 const ATTEMPTS: usize = 8;
@@ -310,14 +310,14 @@ pub(crate) fn describe(exprs: &[u8], family: Family) -> (String, RuleVerdict) {
 fn read_sets(netlink: &mut Netlink) -> Result<Sets> {
     let parse = |reply: &[u8]| Set::parse(*reply.first()?, Attrs(reply.get(GENMSG..)?));
     let mut sets = netlink.dump_raw("nftables sets", GETSET, &[0; GENMSG], parse)?;
-    for set in sets.iter_mut().filter(|set| set.is_anonymous()).take(SETS_MAX) {
+    for set in sets.iter_mut().take(SETS_MAX) {
         let mut request = vec![set.family, 0, 0, 0];
         push_text(&mut request, 1, &set.table);
         push_text(&mut request, 2, &set.name);
-        let lists = netlink.dump_raw("nftables set elements", GETSETELEM, &request, |reply| {
-            Some(Attrs(reply.get(GENMSG..)?).get(3)?.to_vec())
+        netlink.dump_raw("nftables set elements", GETSETELEM, &request, |reply| {
+            set.add(Attrs(reply.get(GENMSG..)?).get(3)?);
+            Some(())
         })?;
-        lists.iter().for_each(|list| set.add(list));
     }
     Ok(sets.into_iter().map(|set| ((set.family, set.table.clone(), set.name.clone()), set)).collect())
 }
@@ -362,6 +362,7 @@ fn verdict_word(found: Verdict<'_>) -> String {
         RuleVerdict::Continue => "continue".to_owned(),
         RuleVerdict::Reject => "reject".to_owned(),
         RuleVerdict::Other(other) => format!("?{other}"),
+        RuleVerdict::Map(_) => "?vmap".to_owned(),
     }
 }
 

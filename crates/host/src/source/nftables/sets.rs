@@ -1,11 +1,12 @@
-//! Anonymous sets and verdict maps, whose elements belong to the text of a rule: `tcp dport { 22, 80 }`.
+//! Sets and verdict maps. The elements of anonymous ones belong to the text of their rule: `tcp dport { 22, 80 }`.
 
 use super::expr::{Attrs, LIST_ELEM, data_value, data_verdict};
 use super::field::{Field, Kind};
-use super::{Names, verdict_word};
+use super::{Names, verdict, verdict_word};
 use netlink_bindings::utils::IterableChunks;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use whydrop_model::netfilter::RuleVerdict;
 
 /// `enum nft_set_flags`.
 const ANONYMOUS: u32 = 0x1;
@@ -25,8 +26,15 @@ struct Element {
     key_end: Option<Vec<u8>>,
     /// It closes the interval before it, and does not belong to it.
     end: bool,
-    /// `accept` of a verdict map.
-    verdict: Option<String>,
+    /// `accept` of a verdict map, as a word and as it acts.
+    verdict: Option<(String, RuleVerdict)>,
+}
+
+/// What a set has under one key or range of keys.
+pub(super) struct Entry<'s> {
+    pub low: &'s [u8],
+    pub high: Vec<u8>,
+    pub verdict: Option<&'s (String, RuleVerdict)>,
 }
 
 /// A set.
@@ -75,28 +83,43 @@ impl Set {
                 key: key.to_vec(),
                 key_end: attrs.get(10).and_then(data_value).map(<[u8]>::to_vec),
                 end: attrs.u32(3).is_some_and(|flags| flags & END != 0),
-                verdict: attrs.get(2).and_then(data_verdict).map(verdict_word),
+                verdict: attrs
+                    .get(2)
+                    .and_then(data_verdict)
+                    .map(|found| (verdict_word(found), verdict(found))),
             });
         }
     }
 
+    /// True if no more elements are wanted.
+    pub fn is_full(&self) -> bool {
+        self.elements.as_ref().is_some_and(|elements| elements.len() > KEPT)
+    }
+
     /// `{ 22, 80-90 : accept }`; none if the elements are not known, too many, or of another length than the fields.
     pub fn show(&self, fields: &[Field]) -> Option<String> {
+        let mut shown = vec![];
+        for entry in self.entries(fields)? {
+            let text = show_key(entry.low, &entry.high, fields)?;
+            shown.push(match entry.verdict {
+                Some((verdict, _)) => format!("{text} : {verdict}"),
+                None => text,
+            });
+        }
+        Some(format!("{{ {} }}", shown.join(", ")))
+    }
+
+    /// The elements in order; none if they are not known or too many.
+    pub fn entries(&self, fields: &[Field]) -> Option<Vec<Entry<'_>>> {
         let intervals = self.flags & INTERVAL != 0;
-        if intervals && fields.iter().any(|field| field.kind.is_host_order()) {
+        if intervals && fields.iter().any(|field| field.kind.is_host_order()) || self.is_full() {
             return None;
         }
         let mut elements: Vec<&Element> = self.elements.as_ref()?.iter().collect();
-        if elements.len() > KEPT {
-            return None;
-        }
         elements.sort_by(|a, b| (&a.key, b.end).cmp(&(&b.key, a.end)));
-        let mut shown = vec![];
-        for (i, element) in elements.iter().enumerate() {
-            if element.end {
-                continue;
-            }
-            let last = match (&element.key_end, intervals) {
+        let mut entries = vec![];
+        for (i, element) in elements.iter().enumerate().filter(|(_, element)| !element.end) {
+            let high = match (&element.key_end, intervals) {
                 (Some(last), _) => last.clone(),
                 (None, false) => element.key.clone(),
                 (None, true) => match elements.get(i + 1) {
@@ -104,13 +127,9 @@ impl Set {
                     None => vec![0xff; element.key.len()],
                 },
             };
-            let text = show_key(&element.key, &last, fields)?;
-            shown.push(match &element.verdict {
-                Some(verdict) => format!("{text} : {verdict}"),
-                None => text,
-            });
+            entries.push(Entry { low: &element.key, high, verdict: element.verdict.as_ref() });
         }
-        Some(format!("{{ {} }}", shown.join(", ")))
+        Some(entries)
     }
 }
 
@@ -146,14 +165,7 @@ fn show_range(kind: Kind, low: &[u8], high: &[u8]) -> Option<String> {
         return kind.show(low);
     }
     let prefix = match kind {
-        Kind::Ip4 => {
-            let [low, high] = [low, high].map(|b| <[u8; 4]>::try_from(b).map(Ipv4Addr::from));
-            network(u128::from(low.ok()?.to_bits()), u128::from(high.ok()?.to_bits()), 32)
-        }
-        Kind::Ip6 => {
-            let [low, high] = [low, high].map(|b| <[u8; 16]>::try_from(b).map(Ipv6Addr::from));
-            network(low.ok()?.to_bits(), high.ok()?.to_bits(), 128)
-        }
+        Kind::Ip4 | Kind::Ip6 => prefix(low, high),
         _ => None,
     };
     let text = kind.show(low)?;
@@ -163,7 +175,18 @@ fn show_range(kind: Kind, low: &[u8], high: &[u8]) -> Option<String> {
     })
 }
 
-/// Prefix length if the range is exactly a network.
+/// Prefix length if the range of addresses is exactly a network.
+pub(super) fn prefix(low: &[u8], high: &[u8]) -> Option<u8> {
+    let prefix = if low.len() == 4 {
+        let [low, high] = [low, high].map(|b| <[u8; 4]>::try_from(b).map(Ipv4Addr::from));
+        network(u128::from(low.ok()?.to_bits()), u128::from(high.ok()?.to_bits()), 32)
+    } else {
+        let [low, high] = [low, high].map(|b| <[u8; 16]>::try_from(b).map(Ipv6Addr::from));
+        network(low.ok()?.to_bits(), high.ok()?.to_bits(), 128)
+    };
+    prefix.and_then(|prefix| u8::try_from(prefix).ok())
+}
+
 fn network(low: u128, high: u128, width: u32) -> Option<u32> {
     let differ = low ^ high;
     let host = 128 - differ.leading_zeros();

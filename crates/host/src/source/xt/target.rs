@@ -34,7 +34,9 @@ impl Target {
             RuleVerdict::Queue(_) => "-j QUEUE".to_owned(),
             RuleVerdict::Jump(chain) => format!("-j {chain}"),
             RuleVerdict::Goto(chain) => format!("-g {chain}"),
-            RuleVerdict::Reject | RuleVerdict::Continue | RuleVerdict::Other(_) => String::new(),
+            RuleVerdict::Reject | RuleVerdict::Continue | RuleVerdict::Map(_) | RuleVerdict::Other(_) => {
+                String::new()
+            }
         };
         Self { text, verdict, unknown: None }
     }

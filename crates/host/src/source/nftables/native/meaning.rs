@@ -2,6 +2,7 @@
 
 use super::super::expr::Op;
 use super::super::field::{Field, Role, flag_bits, flag_names, interface};
+use super::super::sets;
 use super::sign;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use whydrop_model::netfilter::Match;
@@ -30,10 +31,8 @@ pub(super) fn meaning(field: Field, low: &[u8], high: &[u8]) -> Option<Match> {
     let port = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.try_into().ok()?));
     let same = low == high;
     match field.role {
-        Role::Source if same => Some(Match::Source(address(low)?, u8::try_from(low.len() * 8).ok()?)),
-        Role::Destination if same => {
-            Some(Match::Destination(address(low)?, u8::try_from(low.len() * 8).ok()?))
-        }
+        Role::Source => Some(Match::Source(address(low)?, sets::prefix(low, high)?)),
+        Role::Destination => Some(Match::Destination(address(low)?, sets::prefix(low, high)?)),
         Role::SourcePort => Some(Match::SourcePorts(port(low)?, port(high)?)),
         Role::DestinationPort => Some(Match::DestinationPorts(port(low)?, port(high)?)),
         Role::InInterface if same => interface(low).map(Match::InInterface),

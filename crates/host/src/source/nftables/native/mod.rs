@@ -9,7 +9,7 @@ use super::field::{
     CT_MARK, Context, Field, Kind, L3, Load, META_IIFTYPE, META_L4PROTO, META_MARK, META_NFPROTO,
     META_PROTOCOL, Role, flag_bits, flag_names,
 };
-use super::sets::{self, Sets};
+use super::sets::{self, Entry, Set, Sets};
 use meaning::{address, host, leading_ones, meaning, numgen, share};
 use whydrop_model::netfilter::{Family, Match, RuleVerdict};
 
@@ -243,7 +243,11 @@ impl<'a> Reader<'a, '_> {
     /// A comparison of a whole field.
     fn equal(&mut self, field: Field, op: Op, value: &[u8]) -> Option<()> {
         let shown = field.kind.show(value)?;
-        let condition = (op == Op::Eq).then(|| meaning(field, value, value)).flatten();
+        let condition = match op {
+            Op::Eq => meaning(field, value, value),
+            Op::Neq => meaning(field, value, value).map(|found| Match::Not(Box::new(found))),
+            _ => None,
+        };
         self.implies(field);
         if field.role == Role::L4Proto && op == Op::Eq {
             self.context.l4 = value.first().copied();
@@ -301,6 +305,8 @@ impl<'a> Reader<'a, '_> {
         let condition = match (field.role, op) {
             (Role::Source, Op::Eq) => Some(Match::Source(ip, prefix)),
             (Role::Destination, Op::Eq) => Some(Match::Destination(ip, prefix)),
+            (Role::Source, Op::Neq) => Some(Match::Not(Box::new(Match::Source(ip, prefix)))),
+            (Role::Destination, Op::Neq) => Some(Match::Not(Box::new(Match::Destination(ip, prefix)))),
             _ => None,
         };
         self.implies(field);
@@ -320,28 +326,17 @@ impl<'a> Reader<'a, '_> {
         });
         let Some((field, text, low, high)) = found else { return self.unknown("range") };
         self.implies(field);
-        self.condition(text, if negated { None } else { meaning(field, &low, &high) });
+        let found = meaning(field, &low, &high);
+        self.condition(text, if negated { found.map(|found| Match::Not(Box::new(found))) } else { found });
     }
 
     fn lookup(&mut self, from: u32, set: &str, maps_to: Option<u32>, negated: bool) {
-        let Some((text, is_map)) = self.looked_up(from, set, maps_to, negated) else {
-            return self.unknown(if maps_to.is_some() { "map" } else { "lookup" });
-        };
-        if is_map {
-            self.verdict = RuleVerdict::Other("vmap".to_owned());
-            self.say(text);
-        } else {
-            self.condition(text, None);
+        if self.looked_up(from, set, maps_to, negated).is_none() {
+            self.unknown(if maps_to.is_some() { "map" } else { "lookup" });
         }
     }
 
-    fn looked_up(
-        &mut self,
-        from: u32,
-        name: &str,
-        maps_to: Option<u32>,
-        negated: bool,
-    ) -> Option<(String, bool)> {
+    fn looked_up(&mut self, from: u32, name: &str, maps_to: Option<u32>, negated: bool) -> Option<()> {
         // Register 0 takes verdicts; maps of values feed a later expression.
         maps_to.is_none_or(|register| register == 0).then_some(())?;
         let set = sets::find(self.sets, self.names, name)?;
@@ -363,8 +358,33 @@ impl<'a> Reader<'a, '_> {
         let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
         let sign = if negated { " !=" } else { "" };
         let vmap = if maps_to.is_some() { " vmap" } else { "" };
-        Some((format!("{}{sign}{vmap} {shown}", names.join(" . ")), maps_to.is_some()))
+        let text = format!("{}{sign}{vmap} {shown}", names.join(" . "));
+        let members = members(set, &fields);
+        if maps_to.is_some() {
+            let entries = members.and_then(|members| {
+                members.into_iter().map(|(key, verdict)| Some((key, verdict?))).collect::<Option<_>>()
+            });
+            self.verdict = entries.map_or_else(|| RuleVerdict::Other("vmap".to_owned()), RuleVerdict::Map);
+            self.say(text);
+        } else {
+            let any = members.map(|members| Match::AnyOf(members.into_iter().map(|(key, _)| key).collect()));
+            let condition = if negated { any.map(|any| Match::Not(Box::new(any))) } else { any };
+            self.condition(text, condition);
+        }
+        Some(())
     }
+}
+
+/// The elements of a set over one field as conditions; none if they are not known.
+fn members(set: &Set, fields: &[Field]) -> Option<Vec<(Match, Option<RuleVerdict>)>> {
+    let [field] = fields else { return None };
+    let member = |entry: Entry<'_>| {
+        let other =
+            || Match::Other(format!("{} {}", field.name, field.kind.show(entry.low).unwrap_or_default()));
+        let condition = meaning(*field, entry.low, &entry.high).unwrap_or_else(other);
+        (condition, entry.verdict.map(|(_, verdict)| verdict.clone()))
+    };
+    Some(set.entries(fields)?.into_iter().map(member).collect())
 }
 
 /// The sign between a field and its value; equality is written only where leaving it out means something else.
