@@ -139,3 +139,33 @@ fn a_cancelled_run_ends_early_with_what_it_has() {
     assert!((5..=7).contains(&result.transmitted), "{result:?}");
     assert_eq!(result.transmitted, result.received);
 }
+
+#[test]
+fn with_both_ends_in_sight_each_direction_is_counted() {
+    let net = Net::new("ends");
+    lose(&net, "10.77.2.2", 0.2);
+    lose(&net, "10.77.1.2", 0.3);
+    net.server
+        .run("iptables -A INPUT -p tcp --dport 8000 -m statistic --mode nth --every 10 --packet 0 -j DROP");
+    let (client, server) = (netns(&net.client), netns(&net.server));
+    let late = Duration::from_millis(1500);
+    let spec = ProbeSpec { late, ..spec(&format!("tcp://{V4}:8000"), 200, 10) };
+    let never = AtomicBool::new(false);
+    let result =
+        probing::run_between(&client, Some(&server), "netns:c", &spec, &never, &|_| ()).expect("a result");
+    // The router's own counters are the truth.
+    let dropped = |to: &str| -> u64 {
+        let rules = net.router.run("iptables -nvxL FORWARD");
+        let rule = rules.lines().find(|line| line.contains(&format!(" {to} "))).expect("a rule");
+        rule.split_whitespace().next().expect("packets").parse().expect("a number")
+    };
+    let forward = result.forward.expect("counted").loss * 200.0;
+    // The rule also drops RSTs of this side: those are not probes.
+    assert!(forward as u64 <= dropped("10.77.2.2"), "{result:?}");
+    let note = result.extra.notes.iter().find(|n| n.en.starts_with("seen at both ends")).expect("a note");
+    let inside: u64 =
+        note.en.split(", ").nth(1).and_then(|w| w.split(' ').next()?.parse().ok()).expect("a number");
+    assert!((5..=25).contains(&inside), "one of ten packets dies in the server: {}", note.en);
+    let wrong = probing::run_between(&client, Some(&client), "netns:c", &spec, &never, &|_| ());
+    assert!(wrong.expect_err("the address is elsewhere").to_string().contains("is not there"));
+}

@@ -51,6 +51,10 @@ pub struct Entry {
     pub left: bool,
     /// A device of this namespace saw an answer arrive, whether or not a socket got it.
     pub arrived: bool,
+    /// A device of the probed namespace saw the probe come in.
+    pub reached_peer: bool,
+    /// A device of the probed namespace saw an answer leave.
+    pub peer_answered: bool,
     state: State,
 }
 
@@ -128,6 +132,8 @@ impl Account {
             icmp_error: false,
             left: false,
             arrived: false,
+            reached_peer: false,
+            peer_answered: false,
             state,
         });
         u32::try_from(seq).unwrap_or(u32::MAX)
@@ -186,6 +192,20 @@ impl Account {
     pub fn arrived(&mut self, seq: u32) {
         if let Some(entry) = self.entries.get_mut(seq as usize) {
             entry.arrived = true;
+        }
+    }
+
+    /// Notes that the other end saw probe `seq` come in.
+    pub fn reached_peer(&mut self, seq: u32) {
+        if let Some(entry) = self.entries.get_mut(seq as usize) {
+            entry.reached_peer = true;
+        }
+    }
+
+    /// Notes that the other end saw an answer to probe `seq` leave.
+    pub fn peer_answered(&mut self, seq: u32) {
+        if let Some(entry) = self.entries.get_mut(seq as usize) {
+            entry.peer_answered = true;
         }
     }
 

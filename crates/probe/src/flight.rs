@@ -30,6 +30,9 @@ pub const MAX_PROBES: u32 = 200_000;
 /// Probes that may be unanswered at once: what a small server's SYN queue bears.
 pub const MAX_OPEN: u64 = 64;
 
+/// A delay that is made up for: at a high rate the scheduler of a busy machine costs some sends their time.
+const CATCH_UP: Nanos = 10_000_000;
+
 /// A run in progress.
 #[derive(Debug)]
 pub struct Flight {
@@ -123,9 +126,9 @@ impl Flight {
     pub fn sent(&mut self, sport: u16, now: Nanos, failed: Option<&'static str>) {
         self.account.sent(sport, now, failed);
         self.last_sent = now;
-        // Absolute schedule: no drift. A prober that was stalled does not catch up with a burst.
+        // Absolute schedule: no drift. A prober that was stalled for longer does not catch up with a burst.
         let next = self.due.unwrap_or(now) + self.interval;
-        self.due = Some(if next + self.interval < now { now + self.interval } else { next });
+        self.due = Some(if next + self.interval.max(CATCH_UP) < now { now + self.interval } else { next });
     }
 
     /// Books a packet that belongs to a probe of `remote`.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod both_ends;
 pub mod codec;
 pub mod connect;
 pub mod flight;

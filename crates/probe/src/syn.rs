@@ -27,7 +27,9 @@ const WINDOW: u16 = 64240;
 
 impl Syn {
     /// Probes to `remote`:`port` that use `sports` in turn; none if there are no source ports.
-    pub fn new(remote: IpAddr, port: u16, sports: Vec<u16>) -> Option<Self> {
+    pub fn new(remote: IpAddr, port: u16, mut sports: Vec<u16>) -> Option<Self> {
+        // In order, to be searched fast.
+        sports.sort_unstable();
         (!sports.is_empty()).then(|| Self { remote, port, sports, key: RandomState::new() })
     }
 
@@ -42,7 +44,7 @@ impl Syn {
 
     /// The probe that left `sport` with this initial sequence number.
     fn find(&self, sport: u16, isn: u32) -> Option<u32> {
-        let slot = self.sports.iter().position(|p| *p == sport)?;
+        let slot = self.sports.binary_search(&sport).ok()?;
         (slot..)
             .step_by(self.sports.len())
             .take(MAX_ROUNDS)

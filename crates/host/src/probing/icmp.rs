@@ -15,10 +15,12 @@ use whydrop_probe::wire::protocol;
 pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
     let (raw, devices) = sockets(job, v4)?;
+    let number = if v4 { protocol::ICMP } else { protocol::ICMPV6 };
+    let peer = job.peer(&filter::network(number, &(0..=0)), remote.ip())?;
     let identifier = std::process::id() as u16;
     let codec = Icmp::new(remote.ip(), identifier);
     job.tell(Default::default(), Event::Started { address: remote.ip(), method: "icmp" });
-    let mut result = fly(job, &codec, Way::raw(remote), Sockets { raw, icmp: None, devices })?;
+    let mut result = fly(job, &codec, Way::raw(remote), Sockets { raw, icmp: None, devices, peer })?;
     result.method = "icmp".into();
     Ok(result)
 }

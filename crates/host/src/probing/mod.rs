@@ -17,11 +17,14 @@ mod wire;
 
 use crate::error::{Error, Result};
 use crate::sys::netns::Netns;
+use socket2::SockFilter;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use whydrop_model::{ProbeResult, text};
 use whydrop_probe::progress::{Event, Progress};
 use whydrop_probe::spec::MAX_RATE;
 use whydrop_probe::{ProbeSpec, Scheme};
+use wire::Tap;
 
 /// Probes inside the namespace `ns`, whose target id is `from`, on a thread of its own. Names are resolved where the
 /// caller is, since containers often have no resolver. `progress` hears of every event, on that thread. When
@@ -29,6 +32,19 @@ use whydrop_probe::{ProbeSpec, Scheme};
 /// result holds what there is.
 pub fn run(
     ns: &Netns,
+    from: &str,
+    spec: &ProbeSpec,
+    cancel: &AtomicBool,
+    progress: &(dyn Fn(&Progress) + Sync),
+) -> Result<ProbeResult> {
+    run_between(ns, None, from, spec, cancel, progress)
+}
+
+/// [`run`], with a look at the devices of `peer`, the namespace that has the probed address: both directions are then
+/// counted instead of estimated. Of use for tcp://, icmp:// and udp://.
+pub fn run_between(
+    ns: &Netns,
+    peer: Option<&Netns>,
     from: &str,
     spec: &ProbeSpec,
     cancel: &AtomicBool,
@@ -43,7 +59,7 @@ pub fn run(
         let reason = format!("more than {MAX_RATE} probes a second could harm somebody else's machine");
         return Err(Error::new("probe", &spec.url, reason).with_hint(hint));
     }
-    let job = Job { spec, cancel, progress };
+    let job = Job { spec, peer, cancel, progress };
     let mut result = ns.run(|| {
         let remote = resolve::scoped(spec, address)?;
         match spec.scheme {
@@ -64,11 +80,29 @@ pub fn run(
 /// What every driver needs.
 struct Job<'a> {
     spec: &'a ProbeSpec,
+    peer: Option<&'a Netns>,
     cancel: &'a AtomicBool,
     progress: &'a (dyn Fn(&Progress) + Sync),
 }
 
 impl Job<'_> {
+    /// Sees the devices of the other end, if it is named. Fails if that namespace does not have the probed address:
+    /// its view would prove nothing.
+    fn peer(&self, filter: &[SockFilter], remote: IpAddr) -> Result<Option<Tap>> {
+        let Some(peer) = self.peer else { return Ok(None) };
+        let opened = peer.run(|| {
+            let owned = UdpSocket::bind((remote, 0)).is_ok();
+            owned.then(|| Tap::devices(filter)).transpose()
+        })?;
+        match opened {
+            Ok(Some(tap)) => Ok(Some(tap)),
+            Ok(None) => {
+                Err(Error::new("watch the other end of", &self.spec.url, format!("{remote} is not there")))
+            }
+            Err(e) => Err(fail("watch the other end of", self.spec, &e)),
+        }
+    }
+
     fn cancelled(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
     }

@@ -15,7 +15,7 @@ use whydrop_probe::codec::{Codec, Heard, What};
 use whydrop_probe::flight::{Flight, Step};
 use whydrop_probe::progress::{Event, Reply};
 use whydrop_probe::wire::Incoming;
-use whydrop_probe::{Nanos, notes, split};
+use whydrop_probe::{Nanos, both_ends, notes, split};
 
 /// The sockets of a run.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Sockets {
     pub icmp: Option<Tap>,
     /// Sees the devices; absent if it could not be opened.
     pub devices: Option<Tap>,
+    /// Sees the devices of the namespace that is probed, if that is on this machine and named.
+    pub peer: Option<Tap>,
 }
 
 /// Where the probes go.
@@ -95,6 +97,9 @@ pub fn fly(job: &Job<'_>, codec: &dyn Codec, mut way: Way, mut sockets: Sockets)
     let mut result = flight.finish(now, clock::wall_offset(), watched);
     result.extra.host_delay_ms = Some(waited as f64 / 1e6);
     codec.interpret(flight.account().entries(), now, &mut result);
+    if sockets.peer.as_ref().is_some_and(|tap| tap.overflowed() == Some(0)) {
+        both_ends::apply(&mut result, flight.account().entries());
+    }
     notes::finish(&mut result);
     Ok(result)
 }
@@ -127,7 +132,7 @@ fn send(job: &Job<'_>, codec: &dyn Codec, way: &mut Way, sockets: &Sockets, flig
 
 /// Waits for a packet, at most that long.
 pub fn wait(sockets: &Sockets, nanos: Nanos) -> std::io::Result<()> {
-    let taps = [Some(&sockets.raw), sockets.icmp.as_ref(), sockets.devices.as_ref()];
+    let taps = [Some(&sockets.raw), sockets.icmp.as_ref(), sockets.devices.as_ref(), sockets.peer.as_ref()];
     let mut fds: Vec<PollFd<'_>> =
         taps.into_iter().flatten().map(|t| PollFd::new(t, PollFlags::IN)).collect();
     let timeout = Timespec {
@@ -144,6 +149,20 @@ fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, fli
     // Nothing can have come before there was an address to come to.
     let Some(local) = way.source else { return };
     hear(sockets, codec, local, &mut |heard, packet| book(job, &heard, way.remote.ip(), packet, flight));
+    if let Some(tap) = &mut sockets.peer {
+        for _ in 0..BATCH {
+            let Some(seen) = tap.next(local) else { break };
+            if !seen.outgoing
+                && let Some(seq) = codec.read_own(&seen.packet)
+            {
+                flight.account_mut().reached_peer(seq);
+            } else if seen.outgoing
+                && let Some(Heard { seq, what: What::Answer(..) }) = codec.read(&seen.packet)
+            {
+                flight.account_mut().peer_answered(seq);
+            }
+        }
+    }
     let Some(tap) = &mut sockets.devices else { return };
     for _ in 0..BATCH {
         let Some(seen) = tap.next(local) else { break };

@@ -30,7 +30,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     if remote.port() == 0 {
         let (raw, _) = icmp::sockets(job, v4)?;
         let codec = Icmp::new(remote.ip(), std::process::id() as u16);
-        return walk(job, &codec, remote, Sockets { raw, icmp: None, devices: None });
+        return walk(job, &codec, remote, Sockets { raw, icmp: None, devices: None, peer: None });
     }
     let open = |e: std::io::Error| fail("open a raw socket for", job.spec, &e);
     let raw = Tap::raw(v4, protocol::TCP).map_err(open)?;
@@ -42,7 +42,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).map_err(open)?;
     let codec = Syn::new(remote.ip(), remote.port(), ports.numbers())
         .ok_or_else(|| Error::new("probe", &job.spec.url, "no source port is free"))?;
-    walk(job, &codec, remote, Sockets { raw, icmp: Some(icmp), devices: None })
+    walk(job, &codec, remote, Sockets { raw, icmp: Some(icmp), devices: None, peer: None })
 }
 
 fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Sockets) -> Result<ProbeResult> {

@@ -22,7 +22,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
     let (raw, _) = icmp::sockets(job, v4)?;
     raw.never_fragment(v4).map_err(|e| fail("forbid fragments of", job.spec, &e))?;
-    let mut sockets = Sockets { raw, icmp: None, devices: None };
+    let mut sockets = Sockets { raw, icmp: None, devices: None, peer: None };
     let codec = Icmp::new(remote.ip(), std::process::id() as u16);
     let mut way = Way::raw(remote);
     job.tell(Counts::default(), Event::Started { address: remote.ip(), method: "pmtu" });

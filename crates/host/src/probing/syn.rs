@@ -40,10 +40,11 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     super::packets::prepare(&raw, spec, v4)?;
     let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).map_err(open)?;
     let devices = Tap::devices(&network).ok();
+    let peer = job.peer(&network, remote.ip())?;
     let codec = Syn::new(remote.ip(), remote.port(), ports.numbers())
         .ok_or_else(|| crate::Error::new("probe", &spec.url, "no source port is free"))?;
     job.tell(Default::default(), Event::Started { address: remote.ip(), method: "syn" });
-    let mut result = fly(job, &codec, Way::raw(remote), Sockets { raw, icmp: Some(icmp), devices })?;
+    let mut result = fly(job, &codec, Way::raw(remote), Sockets { raw, icmp: Some(icmp), devices, peer })?;
     result.method = "syn".into();
     Ok(result)
 }

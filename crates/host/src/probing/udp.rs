@@ -16,11 +16,13 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let (raw, sport) = Tap::udp(v4).map_err(|e| fail("open a socket for", job.spec, &e))?;
     prepare(&raw, job.spec, v4)?;
     let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).ok();
-    let devices = Tap::devices(&filter::network(protocol::UDP, &(sport..=sport))).ok();
+    let network = filter::network(protocol::UDP, &(sport..=sport));
+    let devices = Tap::devices(&network).ok();
+    let peer = job.peer(&network, remote.ip())?;
     let rate = 1.0 / job.spec.interval.as_secs_f64().max(1e-9);
     let codec = Udp::new(remote.ip(), remote.port(), sport, rate, icmp.is_some());
     job.tell(Default::default(), Event::Started { address: remote.ip(), method: "udp" });
-    let mut result = fly(job, &codec, Way::datagrams(remote), Sockets { raw, icmp, devices })?;
+    let mut result = fly(job, &codec, Way::datagrams(remote), Sockets { raw, icmp, devices, peer })?;
     result.method = "udp".into();
     Ok(result)
 }

@@ -85,6 +85,11 @@ pub struct ProbeArgs {
     /// Where probes start.
     #[arg(long, value_name = "TARGET", help = say(text!("Where probes start (default: here)", "探测从哪里发出（默认：当前命名空间）")))]
     pub from: Option<String>,
+    /// The other end.
+    #[arg(long, value_name = "TARGET", help = say(text!(
+        "The other end, if it is on this machine: loss of each direction is then counted, not estimated",
+        "对端若在本机，则指明它：两个方向的丢包率由计数得出，而非估计")))]
+    pub to: Option<String>,
     /// An earlier run.
     #[arg(long, value_name = "FILE", help = say(text!(
         "Compare with an earlier run (FILE holds its --json output)", "与先前一次运行比较（FILE 为其 --json 输出）")))]

@@ -31,6 +31,7 @@ pub fn run(args: ProbeArgs) -> Result<u8> {
         Some(word) => targets::resolve(word)?,
         None => targets::host()?,
     };
+    let to = args.to.as_deref().map(targets::resolve).transpose()?;
     if args.dry_run {
         let address = probing::resolve::address(&spec)?;
         write(lines::announcement(&spec, address).get(lang()))?;
@@ -39,12 +40,19 @@ pub fn run(args: ProbeArgs) -> Result<u8> {
     let cancel = signals::cancel_flag()?;
     let capture = args.pcap.as_deref().map(Capture::create).transpose()?.map(Mutex::new);
     let lines = Lines::new(&args, &spec);
-    let result = probing::run(&from.netns, &from.target.id, &spec, &cancel, &|progress| {
-        lines.show(progress);
-        if let Some(capture) = &capture {
-            capture.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&progress.event);
-        }
-    });
+    let result = probing::run_between(
+        &from.netns,
+        to.as_ref().map(|t| &t.netns),
+        &from.target.id,
+        &spec,
+        &cancel,
+        &|progress| {
+            lines.show(progress);
+            if let Some(capture) = &capture {
+                capture.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&progress.event);
+            }
+        },
+    );
     lines.clear();
     let result = result?;
     if let Some(capture) = capture {
