@@ -17,7 +17,7 @@ const SAMPLES: usize = 12;
 /// Sockets that are kept of those that only wait for their end.
 const WAITING: usize = 4;
 /// A value that fits into a line of this many characters stands on one.
-const LINE: usize = 110;
+const LINE: usize = 360;
 
 /// Runs the live tests with recording on, then slims what they wrote.
 pub fn run() -> Result<()> {
