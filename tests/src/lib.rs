@@ -14,3 +14,8 @@ pub use program::{Diagnosis, diagnose, whydrop};
 pub use scenario::{Expect, Scenario};
 pub use tracing::{Row, Trace, Traced};
 pub use web_server::WebServer;
+
+/// True if the tests run as root.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}

@@ -4,45 +4,40 @@
 //! Needs root. A fault is skipped only for a reason that it declares (a kernel feature, a tool), and the run says so.
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::io::{self, Write};
 use std::process::{ExitCode, Output};
 use whydrop_lab::{Fault, Lab};
-use whydrop_tests::{Diagnosis, Scenario, diagnose, whydrop};
+use whydrop_tests::{Diagnosis, Scenario, diagnose, is_root, whydrop};
 
 /// Most of a test is waiting for windows to pass.
 const THREADS: usize = 6;
 /// Long enough for 20 SYNs and their deadline, and for what costs packets only at times.
 const WINDOW: &str = "2s";
 
-fn main() -> ExitCode {
+fn main() -> io::Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(THREADS));
+    // What is skipped must be seen without --nocapture.
+    let mut out = io::stdout();
     if !arguments.list && !is_root() {
-        if std::env::var_os("CI").is_some() {
-            eprintln!("live tests need root");
-            return ExitCode::FAILURE;
-        }
-        println!("SKIP live tests: they need root");
-        return ExitCode::SUCCESS;
+        writeln!(out, "SKIP live tests: they need root")?;
+        let in_ci = std::env::var_os("CI").is_some();
+        return Ok(if in_ci { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
-    let faults = whydrop_lab::list();
-    let mut skipped = 0;
-    let trials = faults.into_iter().map(|fault| {
-        let missing = if arguments.list { None } else { fault.missing() };
+    let (mut trials, mut skipped) = (vec![], 0);
+    for fault in whydrop_lab::list() {
+        let wanted = arguments.filter.as_deref().is_none_or(|filter| fault.id.contains(filter));
+        let missing = if wanted && !arguments.list { fault.missing() } else { None };
         if let Some(reason) = &missing {
-            println!("SKIP {}: {reason}", fault.id);
+            writeln!(out, "SKIP {}: {reason}", fault.id)?;
             skipped += 1;
         }
-        Trial::test(fault.id, move || Ok(live(fault)?)).with_ignored_flag(missing.is_some())
-    });
-    let trials: Vec<Trial> = trials.collect();
-    if skipped > 0 {
-        println!("{skipped} of {} skipped", trials.len());
+        trials.push(Trial::test(fault.id, move || live(fault)).with_ignored_flag(missing.is_some()));
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+    if skipped > 0 {
+        writeln!(out, "{skipped} of {} skipped", trials.len())?;
+    }
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
 /// The cycle of one fault.

@@ -21,7 +21,7 @@ use whydrop_probe::progress::Event;
 use whydrop_probe::{ProbeSpec, Scheme};
 use whydrop_report::text as render;
 
-/// First part of the names of the namespaces.
+/// First part of the names of the namespaces, unless another is wanted.
 const NAME: &str = "demo";
 /// SYNs of one measurement: 30 % of loss cannot hide (0.7^40 is less than one in a million), and one rule less shows.
 const SYNS: u32 = 40;
@@ -41,6 +41,10 @@ pub struct DemoArgs {
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration,
           help = say(text!("How long each diagnosis observes", "每次诊断观察多久")))]
     duration: Duration,
+    /// Name.
+    #[arg(long, value_name = "NAME", default_value = NAME,
+          help = say(text!("First part of the names of its namespaces", "其命名空间名称的前缀")))]
+    name: String,
     /// Colour.
     #[arg(long, value_enum, default_value = "auto", help = say(text!("When to use colours", "何时使用颜色")))]
     color: Colour,
@@ -56,7 +60,7 @@ pub fn run(args: DemoArgs) -> Result<u8> {
     standing::need_root()?;
     let cancel = signals::cancel_flag()?;
     let missing = Need::Netem.missing();
-    let mut standing = Standing::build(whydrop_lab::source_case(missing.is_none()), NAME)?;
+    let mut standing = Standing::build(whydrop_lab::source_case(missing.is_none()), &args.name)?;
     let told = Demo { args, cancel: &cancel }.tell(standing.lab(), missing.as_deref());
     drop(standing);
     match told {
