@@ -288,3 +288,21 @@ fn ttl_that_ends() {
     let place = Place { reason: "IP_INHDR", stage: "ip.forward", cause: Some("route.loop"), drops: 3 };
     pair.assert(&trace.stop(), &pair.server, &place);
 }
+
+/// A retransmission is no drop, but it says that one happened somewhere; it is counted beside them.
+#[test]
+fn retransmissions_are_counted_beside_the_drops() {
+    let pair = Pair::new("rtx");
+    pair.server.run("iptables -A INPUT -p tcp --dport 1013 -j DROP");
+    let trace = pair.trace();
+    let address: SocketAddr = "10.99.0.2:1013".parse().expect("valid");
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(1500)).is_err();
+    assert!(netns(&pair.client).run(connect).expect("entered"));
+    let traced = trace.stop();
+    pair.assert(&traced, &pair.server, &Place { drops: 2, ..RULE });
+    let signals = traced.summary["signals"].as_array().expect("a list");
+    let [signal] = signals.as_slice() else { panic!("not one signal: {signals:?}") };
+    assert_eq!(signal["name"], "tcp:tcp_retransmit_skb");
+    assert_eq!(signal["target"], pair.client.target());
+    assert_eq!(signal["count"], 1);
+}

@@ -61,6 +61,13 @@ struct {
 	__type(value, __u64);
 } losses SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct signal_key);
+	__type(value, __u64);
+} signals SEC(".maps");
+
 struct allowance {
 	__u64 jiffy;
 	__u64 left;
@@ -321,4 +328,60 @@ int drop_raw_tp(__u64 *ctx)
 	if (HAS_SOCKET)
 		rx_sk = (struct sock *)ctx[3];
 	return on_drop(ctx, (struct sk_buff *)ctx[0], ctx[1], reason, rx_sk, 0);
+}
+
+// Each of these is attached by itself, if the kernel has the tracepoint.
+static __always_inline int on_signal(__u32 signal, __u32 netns, __u32 ifindex)
+{
+	struct signal_key key = { .signal = signal, .netns = netns, .ifindex = ifindex };
+	if (only_targets && netns && !bpf_map_lookup_elem(&targets, &netns))
+		return 0;
+	__u64 *count = bpf_map_lookup_elem(&signals, &key);
+	if (!count) {
+		__u64 none = 0;
+		bpf_map_update_elem(&signals, &key, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&signals, &key);
+	}
+	if (count)
+		*count += 1;
+	else
+		lose(LOSS_SHAPE);
+	return 0;
+}
+
+static __always_inline int on_device_signal(__u32 signal, struct net_device *dev)
+{
+	__u32 netns = is_kernel_pointer(dev) ? device_netns(dev, 0) : 0;
+	return on_signal(signal, netns, netns ? BPF_CORE_READ(dev, ifindex) : 0);
+}
+
+SEC("raw_tp/tcp_retransmit_skb")
+int tcp_retransmit_skb(__u64 *ctx)
+{
+	return on_signal(SIGNAL_RETRANSMIT, socket_netns((struct sock *)ctx[0], 0), 0);
+}
+
+SEC("raw_tp/sock_rcvqueue_full")
+int sock_rcvqueue_full(__u64 *ctx)
+{
+	return on_signal(SIGNAL_RECEIVE_QUEUE_FULL, socket_netns((struct sock *)ctx[0], 0), 0);
+}
+
+SEC("raw_tp/sock_exceed_buf_limit")
+int sock_exceed_buf_limit(__u64 *ctx)
+{
+	return on_signal(SIGNAL_BUFFER_LIMIT, socket_netns((struct sock *)ctx[0], 0), 0);
+}
+
+SEC("raw_tp/xdp_exception")
+int xdp_exception(__u64 *ctx)
+{
+	return on_device_signal(SIGNAL_XDP_EXCEPTION, (struct net_device *)ctx[0]);
+}
+
+SEC("raw_tp/devlink_trap_report")
+int devlink_trap_report(__u64 *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx[1];
+	return on_device_signal(SIGNAL_DEVLINK_TRAP, BPF_CORE_READ(skb, dev));
 }

@@ -48,4 +48,19 @@ enum loss {
 	LOSSES = 2,
 };
 
+// What else is counted: events that are no drops, or drops of packets that never became an skb.
+enum signal {
+	SIGNAL_RETRANSMIT = 0,
+	SIGNAL_RECEIVE_QUEUE_FULL = 1,
+	SIGNAL_BUFFER_LIMIT = 2,
+	SIGNAL_XDP_EXCEPTION = 3,
+	SIGNAL_DEVLINK_TRAP = 4,
+};
+
+struct signal_key {
+	__u32 signal;
+	__u32 netns;
+	__u32 ifindex;
+};
+
 #endif

@@ -20,6 +20,23 @@ pub struct DropLog {
     /// What could not be done, each with the reason: steps of the ladder above this one, names not to be read.
     #[serde(default)]
     pub refused: Vec<String>,
+    /// Other events of the kernel that tell of loss; a signal that is not listed was not seen or not watched.
+    #[serde(default)]
+    pub signals: Vec<Signal>,
+}
+
+/// Events of a tracepoint that are no drops of a packet buffer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Tracepoint: `tcp:tcp_retransmit_skb`, `sock:sock_rcvqueue_full`, `sock:sock_exceed_buf_limit`,
+    /// `xdp:xdp_exception`, `devlink:devlink_trap_report`.
+    pub name: String,
+    /// Inode of the network namespace, if known.
+    pub netns_inode: Option<u64>,
+    /// Interface index, if the event has one.
+    pub link: Option<u32>,
+    /// How many.
+    pub count: u64,
 }
 
 impl DropLog {

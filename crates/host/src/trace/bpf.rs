@@ -2,6 +2,7 @@
 
 use super::layout::{SHAPE_BYTES, Sample, Shape};
 use super::names::Names;
+use super::signals::{self, Signals};
 use super::{Source, Step, Totals, TraceOptions, clock_offset, packet};
 use crate::error::{Error, Result};
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
@@ -33,6 +34,7 @@ pub struct BpfSource {
     counts: PerCpuHashMap<MapData, [u8; SHAPE_BYTES], u64>,
     losses: PerCpuArray<MapData, u64>,
     names: Names,
+    signals: Signals,
     /// Names of interfaces as samples showed them: by namespace and index.
     interfaces: HashMap<(Option<u64>, u32), String>,
 }
@@ -57,6 +59,7 @@ impl BpfSource {
             .map_err(|e| load_error(&e))?;
         fill_targets(&mut ebpf, &options.netns)?;
         let program = attach(&mut ebpf, step, &btf).map_err(|e| program_error(&e))?;
+        let unwatched = signals::attach(&mut ebpf);
         let mut take = |name: &str| {
             ebpf.take_map(name)
                 .ok_or_else(|| Error::new("find", format!("the BPF map {name}"), "not in the object"))
@@ -66,6 +69,7 @@ impl BpfSource {
             ring: RingBuf::try_from(take("samples")?).map_err(map_error)?,
             counts: PerCpuHashMap::try_from(take("counts")?).map_err(map_error)?,
             losses: PerCpuArray::try_from(take("losses")?).map_err(map_error)?,
+            signals: Signals::new(take("signals")?, unwatched)?,
             attached: Some(ebpf),
             program,
             names,
@@ -179,8 +183,9 @@ impl Source for BpfSource {
         }
         Ok(Totals {
             counts,
-            nameless: self.names.failed(),
             lost: self.skipped().into_iter().sum::<u64>() + self.lost(LOSS_RING)?,
+            missing: [self.names.failed(), self.signals.unwatched.clone()].concat(),
+            signals: self.signals.counts()?,
         })
     }
 }

@@ -152,7 +152,12 @@ impl Source for DropMonitor {
         self.stop()?;
         self.poll(sink)?;
         let lost = self.kernel_lost()?.saturating_sub(self.lost_before);
-        Ok(Totals { counts: self.tally.rows(), lost: lost + self.lost_here, nameless: vec![] })
+        Ok(Totals {
+            counts: self.tally.rows(),
+            lost: lost + self.lost_here,
+            missing: vec![],
+            signals: vec![],
+        })
     }
 }
 

@@ -10,6 +10,7 @@ mod names;
 mod owner;
 mod packet;
 mod reasons;
+mod signals;
 mod symbols;
 mod tally;
 mod tracefs;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use whydrop_model::drops::Signal;
 use whydrop_model::{DropCount, DropEvent, DropLog};
 
 /// Reason of the row that holds the drops for whose shape the count map had no room.
@@ -115,8 +117,9 @@ impl std::fmt::Display for LadderReport {
 struct Totals {
     counts: Vec<DropCount>,
     lost: u64,
-    /// Names that could not be read, each with the reason.
-    nameless: Vec<String>,
+    /// Names that could not be read and signals that could not be watched, each with the reason.
+    missing: Vec<String>,
+    signals: Vec<Signal>,
 }
 
 /// One step of the ladder at work.
@@ -173,7 +176,8 @@ impl Tracer {
             sampled: vec![],
             tracer_lost: totals.lost,
             seconds,
-            refused: [self.refused.words(), totals.nameless].concat(),
+            signals: totals.signals,
+            refused: [self.refused.words(), totals.missing].concat(),
         })
     }
 

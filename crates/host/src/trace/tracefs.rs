@@ -145,7 +145,7 @@ impl Source for TracefsSource {
                 0
             }
         };
-        Ok(Totals { counts: self.tally.rows(), lost, nameless })
+        Ok(Totals { counts: self.tally.rows(), lost, missing: nameless, signals: vec![] })
     }
 }
 

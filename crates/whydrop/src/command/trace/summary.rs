@@ -10,7 +10,7 @@ use whydrop_facts::Class;
 use whydrop_facts::place::{self, Place};
 use whydrop_host::trace::Step;
 use whydrop_model::shell::{quote, sanitize};
-use whydrop_model::{DropCount, DropEvent, DropLog, text};
+use whydrop_model::{DropCount, DropEvent, DropLog, Text, text};
 
 /// Rows that a person reads; the rest is one line. JSON has all.
 const SHOWN: usize = 20;
@@ -21,6 +21,7 @@ pub struct Summary<'a> {
     step: Step,
     sampled: u64,
     rows: Vec<Row<'a>>,
+    targets: &'a Targets,
 }
 
 struct Row<'a> {
@@ -77,7 +78,7 @@ impl<'a> Summary<'a> {
         }
         let mut rows: Vec<_> = rows.into_values().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.drops));
-        Self { log, step, sampled, rows }
+        Self { log, step, sampled, rows, targets }
     }
 
     fn drops(&self) -> u64 {
@@ -92,9 +93,14 @@ impl<'a> Summary<'a> {
                 "cause": row.place.cause, "stage": row.place.stage, "drops": row.drops,
             })
         });
+        let signals = self.log.signals.iter().map(|signal| {
+            let target = self.targets.by_inode(signal.netns_inode).map(|target| &target.id);
+            json!({ "target": target, "name": signal.name, "count": signal.count })
+        });
         let summary = json!({ "summary": {
             "seconds": self.log.seconds, "drops": self.drops(), "sampled": self.sampled,
             "tracer_lost": self.log.tracer_lost, "step": self.step.word(), "by": by.collect::<Vec<_>>(),
+            "signals": signals.collect::<Vec<_>>(),
         }});
         serde_json::to_writer(&mut *out, &summary)?;
         Ok(writeln!(out)?)
@@ -131,11 +137,38 @@ impl<'a> Summary<'a> {
             );
             writeln!(out, "  {}", more.fill(&[("drops", &drops), ("kinds", &rest.len())]).get(lang()))?;
         }
+        for signal in &self.log.signals {
+            let target = self.targets.by_inode(signal.netns_inode);
+            let name = target.map_or_else(|| "?".into(), |target| sanitize(&target.name, 40));
+            writeln!(
+                out,
+                "{:>10}  {name:<12} {}: {}",
+                signal.count,
+                signal.name,
+                meaning(&signal.name).get(lang())
+            )?;
+        }
         let worst = self.rows.iter().find(|row| !innocent(row)).and_then(|row| row.target);
         if let Some(target) = worst {
             let next = text!("\nNext  whydrop diagnose {target}", "\n下一步  whydrop diagnose {target}");
             writeln!(out, "{}", next.fill(&[("target", &quote(&sanitize(target, 200)))]).get(lang()))?;
         }
         Ok(())
+    }
+}
+
+/// What a tracepoint beside the drops tells.
+fn meaning(signal: &str) -> Text {
+    match signal {
+        "tcp:tcp_retransmit_skb" => text!("segments that TCP sent again", "TCP 重传的报文段"),
+        "sock:sock_rcvqueue_full" => {
+            text!("packets that met a full receive buffer", "遇到接收缓冲区已满的包")
+        }
+        "sock:sock_exceed_buf_limit" => {
+            text!("times that a protocol reached its memory limit", "协议达到内存上限的次数")
+        }
+        "xdp:xdp_exception" => text!("packets on which an XDP program failed", "XDP 程序处理失败的包"),
+        "devlink:devlink_trap_report" => text!("packets that the hardware trapped", "硬件捕获（trap）的包"),
+        _ => text!("events", "事件"),
     }
 }

@@ -1,0 +1,73 @@
+//! Events beside the drops: retransmissions, full queues, exceptions of XDP programs, traps of switch hardware.
+//! Each one is optional: a kernel without the tracepoint only loses that signal.
+
+use crate::error::{Error, Result};
+use aya::Ebpf;
+use aya::maps::{Map, MapData, PerCpuHashMap};
+use aya::programs::{ProgramError, RawTracePoint};
+use whydrop_model::drops::Signal;
+
+/// Tracepoints in the order of `enum signal` in bpf/drops.h; the programs are called as their tracepoints.
+const TRACEPOINTS: [&str; 5] = [
+    "tcp:tcp_retransmit_skb",
+    "sock:sock_rcvqueue_full",
+    "sock:sock_exceed_buf_limit",
+    "xdp:xdp_exception",
+    "devlink:devlink_trap_report",
+];
+/// Bytes of `struct signal_key`.
+const KEY_BYTES: usize = 12;
+
+/// Counts of signals.
+pub struct Signals {
+    map: PerCpuHashMap<MapData, [u8; KEY_BYTES], u64>,
+    /// Signals that are not watched, each with the reason.
+    pub unwatched: Vec<String>,
+}
+
+/// Attaches every signal that the kernel has; says which it has not.
+pub fn attach(ebpf: &mut Ebpf) -> Vec<String> {
+    let failure = |tracepoint: &str| {
+        let error = attach_one(ebpf, tracepoint).err()?;
+        Some(format!("cannot watch {tracepoint}: {error}"))
+    };
+    TRACEPOINTS.into_iter().filter_map(failure).collect()
+}
+
+fn attach_one(ebpf: &mut Ebpf, tracepoint: &str) -> std::result::Result<(), ProgramError> {
+    let (_, name) = tracepoint.split_once(':').unwrap_or(("", tracepoint));
+    let program = ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?;
+    let program: &mut RawTracePoint = program.try_into()?;
+    program.load()?;
+    program.attach(name).map(drop)
+}
+
+impl Signals {
+    /// Takes the map.
+    pub fn new(map: Map, unwatched: Vec<String>) -> Result<Self> {
+        let map = PerCpuHashMap::try_from(map);
+        let map = map.map_err(|e| Error::new("open", "the BPF map signals", e.to_string()))?;
+        Ok(Self { map, unwatched })
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Result<Vec<Signal>> {
+        let fail = |e: aya::maps::MapError| Error::new("read", "the BPF map signals", e.to_string());
+        let entries = self.map.iter().map(|entry| entry.map_err(fail));
+        let signal = |entry: Result<([u8; KEY_BYTES], _)>| {
+            let (key, per_cpu): (_, aya::maps::PerCpuValues<u64>) = match entry {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
+            let mut words = key.chunks_exact(4).filter_map(|w| Some(u32::from_ne_bytes(*w.first_chunk()?)));
+            let (signal, netns, link) = (words.next()?, words.next()?, words.next()?);
+            Some(Ok(Signal {
+                name: (*TRACEPOINTS.get(signal as usize)?).to_owned(),
+                netns_inode: Some(u64::from(netns)).filter(|&n| n != 0),
+                link: Some(link).filter(|&n| n != 0),
+                count: per_cpu.iter().sum(),
+            }))
+        };
+        entries.filter_map(signal).collect()
+    }
+}
