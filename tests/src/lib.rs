@@ -4,6 +4,7 @@
 //! machine looks like afterwards. They panic with all that the program said, because that is what a failed test shows.
 
 mod namespace;
+pub mod probe_net;
 mod program;
 mod scenario;
 mod tracing;

@@ -1,12 +1,10 @@
 //! http:// probes, and tcp:// probes without raw sockets, against real servers.
 
-mod probe_net;
-
-use probe_net::{Net, V4, V6, run};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::time::{Duration, Instant};
 use whydrop_model::ProbeResult;
 use whydrop_probe::ProbeSpec;
+use whydrop_tests::probe_net::{Net, V4, V6, run};
 use whydrop_tests::{Background, Namespace};
 
 /// Waits until somebody listens on `port` in the namespace.

@@ -1,14 +1,12 @@
 //! icmp://, udp://, pmtu:// and path:// on the wire, and what the kernel's own counters say to tcp://.
 
-mod probe_net;
-
-use probe_net::{Net, V4, V6, netns, run};
 use std::net::UdpSocket;
 use std::time::Duration;
 use whydrop_model::ProbeResult;
 use whydrop_probe::ProbeSpec;
 use whydrop_probe::stats::interval::clopper_pearson;
 use whydrop_tests::Namespace;
+use whydrop_tests::probe_net::{Net, V4, V6, netns, run};
 
 fn spec(url: &str, count: u32, interval_ms: u64) -> ProbeSpec {
     let interval = Duration::from_millis(interval_ms);

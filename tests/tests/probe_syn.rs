@@ -1,14 +1,12 @@
 //! tcp:// probes on the wire: namespaces c - r - s, losses placed in the middle, as in a network.
 
-mod probe_net;
-
-use probe_net::{Net, V4, V6, netns, run};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use whydrop_host::probing;
 use whydrop_probe::ProbeSpec;
 use whydrop_probe::progress::Progress;
 use whydrop_probe::stats::interval::clopper_pearson;
+use whydrop_tests::probe_net::{Net, V4, V6, netns, run};
 
 fn spec(url: &str, count: u32, interval_ms: u64) -> ProbeSpec {
     let interval = Duration::from_millis(interval_ms);
@@ -168,4 +166,16 @@ fn with_both_ends_in_sight_each_direction_is_counted() {
     assert!((5..=25).contains(&inside), "one of ten packets dies in the server: {}", note.en);
     let wrong = probing::run_between(&client, Some(&client), "netns:c", &spec, &never, &|_| ());
     assert!(wrong.expect_err("the address is elsewhere").to_string().contains("is not there"));
+}
+
+#[test]
+fn a_server_that_never_repeats_itself_leaves_the_direction_open() {
+    let net = Net::new("cookies");
+    // Every SYN-ACK is a cookie, which is never sent again.
+    net.server.run("sysctl -qw net.ipv4.tcp_syncookies=2");
+    lose(&net, "10.77.1.2", 0.3);
+    let late = Duration::from_millis(1500);
+    let result = net.probe(&ProbeSpec { late, ..spec(&format!("tcp://{V4}:8000"), 100, 10) });
+    assert_eq!((result.forward, result.reverse, result.late), (None, None, 0), "{result:?}");
+    assert!(result.extra.notes.iter().any(|n| n.en.contains("SYN cookies")), "{result:?}");
 }

@@ -1,22 +1,29 @@
 //! Namespaces c - r - s for the live tests of the prober.
 
+use crate::Namespace;
 use std::net::TcpListener;
 use std::sync::atomic::AtomicBool;
 use whydrop_host::{Netns, probing};
 use whydrop_model::ProbeResult;
 use whydrop_probe::ProbeSpec;
-use whydrop_tests::Namespace;
 
 /// Client, router and server, with somebody listening on port 8000 of both families.
+#[derive(Debug)]
 pub struct Net {
+    /// 10.77.1.2, fd77:1::2
     pub client: Namespace,
+    /// 10.77.1.1 on eth1, 10.77.2.1 on eth2
     pub router: Namespace,
+    /// 10.77.2.2, fd77:2::2
     pub server: Namespace,
 }
 
+/// The server.
 pub const V4: &str = "10.77.2.2";
+/// The server over IPv6, as URLs write it.
 pub const V6: &str = "[fd77:2::2]";
 
+/// The namespace as the prober takes it.
 pub fn netns(namespace: &Namespace) -> Netns {
     Netns::open(format!("/run/netns/{}", namespace.name()).as_ref()).expect("a namespace")
 }
@@ -31,6 +38,7 @@ pub fn run(namespace: &Namespace, spec: &ProbeSpec) -> ProbeResult {
 }
 
 impl Net {
+    /// Makes the three; `purpose` keeps the names of tests apart.
     pub fn new(purpose: &str) -> Self {
         let [client, router, server] =
             ["c", "r", "s"].map(|end| Namespace::new(&format!("probe-{purpose}-{end}")));
@@ -60,6 +68,7 @@ impl Net {
         Self { client, router, server }
     }
 
+    /// Probes from the client.
     pub fn probe(&self, spec: &ProbeSpec) -> ProbeResult {
         probing::run(&netns(&self.client), "netns:c", spec, &AtomicBool::new(false), &|_| ())
             .expect("a result")
