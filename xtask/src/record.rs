@@ -72,7 +72,7 @@ fn without_zeros(namespace: &mut Value, table: &str) {
     let zeros = |when: &str| -> Vec<String> {
         let counters = namespace[when]["value"][table]["value"].as_object();
         let zero = |(name, value): (&String, &Value)| (value == 0).then(|| name.clone());
-        counters.map(|c| c.iter().filter_map(zero).collect()).unwrap_or_else(Vec::new)
+        counters.into_iter().flatten().filter_map(zero).collect()
     };
     let (before, after) = (zeros("before"), zeros("after"));
     for when in ["before", "after"] {

@@ -228,8 +228,8 @@ fn ambiguous(word: &str, mut names: Vec<String>) -> Error {
 fn no_such(word: &str, name: &str) -> Error {
     let mut near: Vec<String> = netns_names().into_iter().map(|n| format!("netns:{n}")).collect();
     for engine in [TargetKind::Docker, TargetKind::Podman] {
-        let listed = containers::list(engine).ok().flatten().unwrap_or_else(Vec::new);
-        near.extend(listed.iter().filter(|c| c.running).map(|c| c.name().to_owned()));
+        let listed = containers::list(engine).ok().flatten();
+        near.extend(listed.iter().flatten().filter(|c| c.running).map(|c| c.name().to_owned()));
     }
     near.sort_by_key(|candidate| distance(candidate.rsplit(':').next().unwrap_or(candidate), name));
     near.truncate(3);
