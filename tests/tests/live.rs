@@ -3,6 +3,8 @@
 //!
 //! Needs root. A fault is skipped only for a reason that it declares (a kernel feature, a tool), and the run says so.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test harness of its own says what it skips")]
+
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::io::{self, Write};
 use std::process::{ExitCode, Output};
