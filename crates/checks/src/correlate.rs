@@ -86,7 +86,7 @@ fn cause_of(case: Case<'_>, suspects: &[(&Rule, Suspect)], i: usize) -> Option<u
     })
 }
 
-/// True if both lie in one namespace, on the way of one probe, or at the two ends of a veth.
+/// True if both lie in one namespace, on the way of one probe, or at two devices that are joined.
 fn meet(case: Case<'_>, a: &Suspect, b: &Suspect) -> bool {
     if a.finding.target == b.finding.target || a.touches.iter().any(|probe| b.touches.contains(probe)) {
         return true;
@@ -94,7 +94,14 @@ fn meet(case: Case<'_>, a: &Suspect, b: &Suspect) -> bool {
     let (Some(here), Some(there)) = (case.space(&a.finding.target), case.space(&b.finding.target)) else {
         return false;
     };
-    here.links().any(|link| here.peer(link).is_some_and(|(space, _)| space.same(there)))
+    let joined = |here: Space<'_>, there: Space<'_>| {
+        here.links().any(|link| {
+            // What is stacked on a device of the other (a macvlan) names its namespace.
+            link.link_netns_inode == Some(there.target().netns_inode)
+                || here.peer(link).is_some_and(|(space, _)| space.same(there))
+        })
+    };
+    joined(here, there) || joined(there, here)
 }
 
 /// Adds the probes as witnesses, what each finding explains, its severity and its confidence; orders by cost.

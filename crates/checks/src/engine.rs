@@ -6,7 +6,7 @@ use crate::registry::RULES;
 use crate::rule::Suspect;
 use crate::rules::path::remote_loss;
 use crate::way::Way;
-use crate::{correlate, ledger, notes, traced};
+use crate::{correlate, ledger, notes, sequence, traced};
 use whydrop_model::{Ledger, Note, Observation, Report, Role, Verdict};
 
 /// More notes of one cause in one namespace than this help nobody.
@@ -33,10 +33,12 @@ pub fn judge(observation: &Observation) -> Report {
         }
     }
     let mut suspects = correlate::fold(case, suspects);
+    traced::tie(case, &mut suspects);
     suspects.extend(remote_loss::judge(case, &suspects));
     let book = ledger::charge(case, &mut suspects);
     traced::testify(case, &mut suspects);
     correlate::settle(case, &mut suspects);
+    sequence::prepare_undo(&mut suspects);
     for space in spaces.iter().filter(|s| s.is_target()) {
         notes.extend(notes::of(*space, &suspects));
     }

@@ -17,6 +17,7 @@ pub mod registry;
 pub mod route;
 pub mod rule;
 pub mod rules;
+mod sequence;
 #[cfg(test)]
 mod testing;
 mod traced;

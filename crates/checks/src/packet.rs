@@ -12,6 +12,12 @@ const MAX_JUMPS: usize = 16;
 /// Below this no ephemeral port lies.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
+/// IPPROTO_TCP.
+const TCP: u8 = 6;
+
+/// How iptables and nft write `--syn`: the first packet of a connection.
+const SYN_ONLY: [&str; 2] = ["--tcp-flags FIN,SYN,RST,ACK SYN", "tcp flags syn / fin,syn,rst,ack"];
+
 /// How sure a match is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fit {
@@ -114,6 +120,9 @@ impl Packet {
             Match::OutInterface(pattern) => interface(&self.out_interface, pattern),
             Match::CtState(states) => self.fits_state(states),
             Match::AnyOf(members) => members.iter().map(|m| self.fits_match(m)).max().unwrap_or(Fit::No),
+            Match::Other(text) if SYN_ONLY.iter().any(|syn| text.contains(syn)) => {
+                sure(self.protocol == TCP && !self.reply)
+            }
             Match::Not(condition) => match self.fits_match(condition) {
                 Fit::No => Fit::Yes,
                 Fit::Maybe => Fit::Maybe,
@@ -132,8 +141,9 @@ impl Packet {
         let has = |state: &str| states.iter().any(|s| s.eq_ignore_ascii_case(state));
         match if self.reply { has("ESTABLISHED") } else { has("NEW") } {
             true => Fit::Yes,
-            // Tracking may be off or confused for this packet.
-            false if has("INVALID") || has("UNTRACKED") => Fit::Maybe,
+            // Tracking may be off for this packet, or confused; what opens a flow without a handshake is never invalid.
+            false if has("UNTRACKED") => Fit::Maybe,
+            false if has("INVALID") && (self.reply || self.protocol == TCP) => Fit::Maybe,
             // The first packet of a flow is new; what follows it is established.
             false => Fit::No,
         }

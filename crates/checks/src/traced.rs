@@ -1,6 +1,6 @@
 //! Joins the deaths of our own probes, as the kernel reported them, with what was found.
 
-use crate::case::Case;
+use crate::case::{Case, Space};
 use crate::fate::{Death, Leg, fate};
 use crate::rule::Suspect;
 use crate::way::Way;
@@ -11,6 +11,22 @@ use whydrop_model::{Evidence, ProbeResult, Text, text};
 const REQUESTS: Text = text!("{n} of our probes were traced to it", "我们的 {n} 个探测包被追踪到此处");
 const ANSWERS: Text =
     text!("{n} answers to our probes were traced to it", "{n} 个对我们探测的应答被追踪到此处");
+
+/// Ties to findings the probes that the kernel saw die at their place, where addresses and routes alone did not show
+/// that the way leads there: behind a translated address, above all.
+pub fn tie(case: Case<'_>, suspects: &mut [Suspect]) {
+    for (way, death) in deaths(case) {
+        let Some(space) = death.event.netns_inode.and_then(|inode| case.space_by_inode(inode)) else {
+            continue;
+        };
+        let mut at = suspects.iter_mut().filter(|s| is_at(s, space, &death));
+        if let (Some(suspect), None) = (at.next(), at.next())
+            && !suspect.touches.contains(&way.index)
+        {
+            suspect.touches.push(way.index);
+        }
+    }
+}
 
 /// Lets the kernel's account of our own packets speak for the findings where it can have been no other.
 pub fn testify(case: Case<'_>, suspects: &mut [Suspect]) {
@@ -77,12 +93,14 @@ fn died_lost(way: &Way<'_>, death: &Death<'_>) -> bool {
 /// The finding at the place of a death, if there is only one.
 fn only_suspect(case: Case<'_>, suspects: &[Suspect], way: &Way<'_>, death: &Death<'_>) -> Option<usize> {
     let space = case.space_by_inode(death.event.netns_inode?)?;
-    let here = |s: &Suspect| {
-        let finding = &s.finding;
-        let same_place =
-            finding.stage == death.place.stage || Some(finding.cause.as_str()) == death.place.cause;
-        s.touches.contains(&way.index) && finding.target == space.target().id && same_place
-    };
+    let here = |s: &Suspect| s.touches.contains(&way.index) && is_at(s, space, death);
     let mut at = suspects.iter().enumerate().filter(|(_, s)| here(s)).map(|(i, _)| i);
     at.next().filter(|_| at.next().is_none())
+}
+
+/// True if the finding stands where the packet died.
+fn is_at(suspect: &Suspect, space: Space<'_>, death: &Death<'_>) -> bool {
+    let finding = &suspect.finding;
+    let same_place = finding.stage == death.place.stage || Some(finding.cause.as_str()) == death.place.cause;
+    finding.target == space.target().id && same_place
 }

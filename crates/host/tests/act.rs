@@ -233,7 +233,8 @@ fn every_rule(sandbox: &Sandbox, tool: Tool, save: &str) {
         let texts: Vec<&str> = chain.rules.iter().map(|rule| rule.text.as_str()).collect();
         for rule in &chain.rules {
             let unique = texts.iter().filter(|text| **text == rule.text).count() == 1;
-            let reference = RuleRef { chain: ChainRef::from(&chain), rule: rule.clone(), unique };
+            let reference =
+                RuleRef { chain: ChainRef::from(&chain), rule: rule.clone(), unique, gone_before: 0 };
             let done = act::apply(sandbox.netns(), &Action::RuleDelete(reference.clone())).unwrap();
             assert_ne!(saved(sandbox), before, "{}", rule.text);
             for undo in &done.undo {
@@ -287,7 +288,7 @@ fn firewall(hook: Hook) -> ChainRef {
 fn insert(matches: Vec<Match>, verdict: RuleVerdict, position: u32) -> Action {
     let mut rule = act::rule(matches, verdict).unwrap();
     rule.position = position;
-    Action::RuleInsert(RuleRef { chain: firewall(Hook::Input), rule, unique: true })
+    Action::RuleInsert(RuleRef { chain: firewall(Hook::Input), rule, unique: true, gone_before: 0 })
 }
 
 #[test]
@@ -327,7 +328,8 @@ fn chains_and_rules_of_nft() {
     let before = sandbox.run(look);
     for chain in chains(&sandbox, Tool::Nft) {
         for rule in &chain.rules {
-            let reference = RuleRef { chain: ChainRef::from(&chain), rule: rule.clone(), unique: true };
+            let reference =
+                RuleRef { chain: ChainRef::from(&chain), rule: rule.clone(), unique: true, gone_before: 0 };
             there_and_back(&sandbox, &Action::RuleDelete(reference), look, "");
         }
     }

@@ -34,8 +34,12 @@ pub struct RuleRef {
     pub chain: ChainRef,
     /// The rule; position or handle says where, text says that it is still the same.
     pub rule: Rule,
-    /// True if no other rule of the chain has the same text: then it can be deleted by its text.
+    /// True if it can be deleted by its text: no other rule of the chain has the same, or only its neighbours.
     pub unique: bool,
+    /// Rules in front of it that are gone when its own deletion is taken back, because fixes named before it deleted
+    /// them.
+    #[serde(default)]
+    pub gone_before: u32,
 }
 
 /// One change.
@@ -191,7 +195,10 @@ impl Action {
             Self::RuleInsert(rule) => Self::RuleDelete(rule),
             // A rule whose text is not whole cannot be written again.
             Self::RuleDelete(rule) if rule.words().is_none() => return None,
-            Self::RuleDelete(rule) => Self::RuleInsert(rule),
+            Self::RuleDelete(mut rule) => {
+                rule.rule.position = rule.rule.position.saturating_sub(rule.gone_before).max(1);
+                Self::RuleInsert(rule)
+            }
             Self::Sysctl { name, value, was } => Self::Sysctl { name, value: was, was: value },
             Self::RouteAdd(spec) => Self::RouteDelete(spec),
             Self::RouteDelete(spec) => Self::RouteAdd(spec),
@@ -538,7 +545,8 @@ mod tests {
             comment: None,
             text: "tcp dport 80 drop".into(),
         };
-        Action::RuleDelete(RuleRef { chain: ChainRef { tool, family, table, name }, rule, unique: true })
+        let chain = ChainRef { tool, family, table, name };
+        Action::RuleDelete(RuleRef { chain, rule, unique: true, gone_before: 0 })
     }
 
     #[test]
@@ -546,6 +554,10 @@ mod tests {
         let back = |position| deleted(Tool::Nft, position, vec![]).inverse().unwrap().argv().join(" ");
         assert_eq!(back(1), "nft insert rule inet fw in tcp dport 80 drop");
         assert_eq!(back(5), "nft add rule inet fw in index 3 tcp dport 80 drop");
+        let Action::RuleDelete(mut rule) = deleted(Tool::IptablesNft, 3, vec![]) else { unreachable!() };
+        rule.gone_before = 2;
+        let back = Action::RuleDelete(rule).inverse().unwrap().argv();
+        assert_eq!(back.join(" "), "iptables-nft -t fw -I in 1 tcp dport 80 drop");
     }
 
     #[test]

@@ -141,5 +141,5 @@ fn locate<'a>(rule: &RuleRef, now: &'a Chain) -> Result<&'a Rule> {
 
 fn reference(rule: &RuleRef, chain: &Chain, found: &Rule) -> RuleRef {
     let twins = chain.rules.iter().filter(|other| other.text == found.text).count();
-    RuleRef { chain: rule.chain.clone(), rule: found.clone(), unique: twins == 1 }
+    RuleRef { chain: rule.chain.clone(), rule: found.clone(), unique: twins == 1, gone_before: 0 }
 }

@@ -111,7 +111,7 @@ pub(crate) fn nft_rule(hook: Hook, matches: Vec<Match>, verdict: RuleVerdict, te
         comment: None,
         text: text.into(),
     };
-    Action::RuleInsert(RuleRef { chain: nft_chain_ref(hook), rule, unique: true })
+    Action::RuleInsert(RuleRef { chain: nft_chain_ref(hook), rule, unique: true, gone_before: 0 })
 }
 
 /// TCP to the server's port 80.

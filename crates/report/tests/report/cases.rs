@@ -57,7 +57,7 @@ pub fn rule(chain: &str, position: u32, text: &str) -> RuleRef {
     };
     let chain =
         ChainRef { tool: Tool::IptablesNft, family: Family::Ip, table: "filter".into(), name: chain.into() };
-    RuleRef { chain, rule, unique: false }
+    RuleRef { chain, rule, unique: false, gone_before: 0 }
 }
 
 pub const RULE: &str = "-p tcp -m statistic --mode random --probability 0.3 -j DROP";

@@ -120,7 +120,8 @@ fn fixes(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Fix> {
     let accept = accept_rules(space, policy, touches);
     // The handle of a new nft rule is not known before it is made: nothing could take such a rule back.
     if chain.tool != Tool::Nft && !accept.is_empty() {
-        let insert = |rule| Action::RuleInsert(RuleRef { chain: chain.clone(), rule, unique: true });
+        let insert =
+            |rule| Action::RuleInsert(RuleRef { chain: chain.clone(), rule, unique: true, gone_before: 0 });
         let actions = accept.into_iter().map(insert).collect();
         let mut open = fix(space, OPEN_PORT.phrase(), Applicability::Safe, actions);
         open.caution = Some(OPENS_PORT.phrase());

@@ -7,12 +7,16 @@ use std::collections::{BTreeMap, VecDeque};
 use whydrop_model::Direction;
 use whydrop_model::delta::Change;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
+use whydrop_model::snapshot::{Protocol, Socket};
 
 /// The reason that the kernel gives for every netfilter drop.
 pub const REASON: &str = "NETFILTER_DROP";
 
 /// Jumps deeper than this are taken for a loop; the kernel's own limit is 16 for nftables.
 const MAX_JUMPS: usize = 16;
+
+/// First port of the default range of `net.ipv4.ip_local_port_range`.
+const FIRST_EPHEMERAL_PORT: u16 = 32768;
 
 /// Kinds of dropping rules; each is a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +105,20 @@ impl Dropping<'_> {
     /// Stage id.
     pub fn stage(&self) -> String {
         format!("netfilter.{}", self.hooks.first().map_or("chain", |hook| hook.word()))
+    }
+
+    /// True if all packets that it was seen to drop came from outside for local ports that no socket has.
+    pub fn took_only_unwanted(&self, space: Space<'_>) -> bool {
+        let local =
+            self.hooks.iter().all(|hook| matches!(hook, Hook::Input | Hook::Prerouting | Hook::Ingress));
+        let mut chains = space.after.chains().flat_map(|chain| &chain.rules);
+        // Behind a translated address somebody else may wait.
+        let translates =
+            chains.any(|rule| matches!(&rule.verdict, RuleVerdict::Other(name) if name != "vmap"));
+        let taken: Vec<Packet> = sampled(space, &self.hooks).collect();
+        let mine = taken.iter().filter(|p| self.best_fit(space, std::slice::from_ref(p)) != Fit::No);
+        let mut mine = mine.peekable();
+        local && !translates && mine.peek().is_some() && mine.all(|packet| is_unwanted(space, packet))
     }
 
     /// Numbers of the probes whose packets can meet it.
@@ -344,9 +362,14 @@ pub fn unaccounted(space: Space<'_>, all: &[Dropping<'_>]) -> Option<Option<u64>
 pub fn lost_packets(space: Space<'_>, hooks: &[Hook]) -> Vec<Packet> {
     let troubled = space.case.ways.iter().filter(|way| way.troubled());
     let probes = troubled.flat_map(|way| hooks.iter().flat_map(move |hook| way.packets_at(space, *hook)));
+    probes.chain(sampled(space, hooks)).collect()
+}
+
+/// Packets that netfilter was seen to drop at these hooks.
+fn sampled<'a>(space: Space<'a>, hooks: &'a [Hook]) -> impl Iterator<Item = Packet> + 'a {
     let inode = Some(space.target().netns_inode);
     let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
-    let events = sampled.filter(|e| e.reason == REASON && e.netns_inode == inode).filter_map(|event| {
+    sampled.filter(move |e| e.reason == REASON && e.netns_inode == inode).filter_map(|event| {
         let (from, to) = (event.source?, event.destination?);
         let hook = match (space.after.owns(from.ip()), space.after.owns(to.ip())) {
             (_, true) => [Hook::Input, Hook::Prerouting],
@@ -359,13 +382,26 @@ pub fn lost_packets(space: Space<'_>, hooks: &[Hook]) -> Vec<Packet> {
             destination: Some(to.ip()),
             source_port: Some(from.port()),
             destination_port: Some(to.port()),
-            in_interface: None,
+            in_interface: event.interface.clone().filter(|_| space.after.owns(to.ip())),
             out_interface: None,
             // A SYN without ACK opens; anything else is taken for an answer.
             reply: event.tcp_flags.is_some_and(|flags| flags & 0x12 != 0x02),
         })
-    });
-    probes.chain(events).collect()
+    })
+}
+
+/// True for a packet that would open something on a port of this namespace that no socket has. Ports from which
+/// answers are awaited come and go too fast to tell.
+fn is_unwanted(space: Space<'_>, packet: &Packet) -> bool {
+    let Some(port) = packet.destination_port else { return false };
+    let protocol = match packet.protocol {
+        6 if !packet.reply => Protocol::Tcp,
+        17 if port < FIRST_EPHEMERAL_PORT => Protocol::Udp,
+        _ => return false,
+    };
+    let open = |s: &Socket| s.protocol == protocol && s.local.port() == port;
+    space.after.sockets.is_present()
+        && !space.after.sockets.iter().chain(space.before.sockets.iter()).any(open)
 }
 
 fn fit_of_lost(space: Space<'_>, dropping: &Dropping<'_>) -> Fit {

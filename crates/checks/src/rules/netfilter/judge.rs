@@ -15,6 +15,9 @@ const MAX_RULE_TEXT: usize = 300;
 /// A rule without counter that only perhaps takes the lost packets is no more than probable.
 const PERHAPS: f64 = 0.6;
 
+/// Extensions whose rules iptables does not find again by their text, since it compares state of the kernel, too.
+const COMPARED_WITH_STATE: [&str; 2] = ["-m connlimit ", "-m recent "];
+
 /// IPPROTO_ICMP, IPPROTO_ICMPV6.
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -31,6 +34,10 @@ const OLD: Text = text!(
     "计数为 {n}，观察窗口内没有变化：{rule}"
 );
 const LATENT: Text = text!("dropped nothing in the window: {rule}", "观察窗口内没有丢弃任何包：{rule}");
+const BACKGROUND: Text = text!(
+    "dropped {n} packets that nothing here waits for, and none of the traffic under study",
+    "丢弃了 {n} 个此处无人接收的包，被研究的流量未受影响"
+);
 const DELETE: Text = text!("delete the rule", "删除该规则");
 const TAKE_OUT: Text = text!(
     "take the entry that drops out of the rule's map; the other entries have to stay",
@@ -55,6 +62,10 @@ pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summar
         let silent = silent.as_ref().filter(|s| std::ptr::eq(s.rule, rule));
         let suspect = || suspect(space, cause, dropping, summary);
         match (dropping.dropped, silent) {
+            (Some(n), _) if n > 0 && is_background(space, dropping) => {
+                let subject = subject(dropping.chain, rule);
+                judgement.note(space, cause, NoteStatus::Benign, &subject, BACKGROUND.fill(&[("n", &n)]));
+            }
             (Some(n), _) if n > 0 => {
                 let list = list_argv(dropping.chain);
                 let list: Vec<&str> = list.iter().map(String::as_str).collect();
@@ -87,6 +98,22 @@ pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summar
         }
     }
     judgement
+}
+
+/// True if a rule did what it is for: the traffic under study passed it unharmed, and what it took were packets for
+/// ports that nobody has open, or out of any connection. A rule that throws dice protects nothing.
+fn is_background(space: Space<'_>, dropping: &Dropping<'_>) -> bool {
+    let mut ways = space.case.ways.iter();
+    let touches = dropping.touches(space);
+    let hurt = ways.any(|way| (way.troubled() || way.refused()) && touches.contains(&way.index));
+    if space.case.ways.is_empty() || hurt || throws_dice(dropping.rule) {
+        return false;
+    }
+    dropping.class == Class::Invalid || dropping.took_only_unwanted(space)
+}
+
+fn throws_dice(rule: &Rule) -> bool {
+    rule.matches.iter().any(|m| matches!(m, Match::Random(_) | Match::Nth(_)))
 }
 
 /// Argv that lists a chain with its counters.
@@ -158,18 +185,27 @@ fn share_of(rule: &Rule) -> Phrase {
     })
 }
 
+/// True if `-D` with the rule's text deletes it, or one of its twins right beside it, which is the same.
+fn can_be_named_by_text(chain: &Chain, rule: &Rule) -> bool {
+    if COMPARED_WITH_STATE.iter().any(|module| rule.text.contains(module)) {
+        return false;
+    }
+    let mut twins = chain.rules.iter().filter(|r| r.text == rule.text).map(|r| r.position);
+    let first = twins.next().unwrap_or(rule.position);
+    twins.zip(first.saturating_add(1)..).all(|(position, expected)| position == expected)
+}
+
 fn delete(space: Space<'_>, dropping: &Dropping<'_>) -> Fix {
     let rule = dropping.rule;
     if matches!(rule.verdict, RuleVerdict::Map(_)) {
         return manual(TAKE_OUT);
     }
-    let unique = dropping.chain.rules.iter().filter(|r| r.text == rule.text).count() == 1;
-    let action =
-        Action::RuleDelete(RuleRef { chain: ChainRef::from(dropping.chain), rule: rule.clone(), unique });
+    let unique = can_be_named_by_text(dropping.chain, rule);
+    let chain = ChainRef::from(dropping.chain);
+    let action = Action::RuleDelete(RuleRef { chain, rule: rule.clone(), unique, gone_before: 0 });
     let mut fix = fix(space, DELETE.phrase(), Applicability::Safe, vec![action]);
     fix.persist = Some(PERSIST.phrase());
     // Nobody protects a machine with dice: a random rule is a test that was forgotten.
-    let at_random = rule.matches.iter().any(|m| matches!(m, Match::Random(_) | Match::Nth(_)));
-    fix.caution = (!at_random).then(|| MEANT.phrase());
+    fix.caution = (!throws_dice(rule)).then(|| MEANT.phrase());
     fix
 }

@@ -1,7 +1,9 @@
 //! Rules, policies and the idioms made of them.
 
 use crate::testing::*;
+use whydrop_model::drops::DropEvent;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
+use whydrop_model::probe::{Outcome, Packet};
 use whydrop_model::{NoteStatus, Reading, Verdict};
 
 const RANDOM: &str = "-p tcp -m statistic --mode random --probability 0.3 -j DROP";
@@ -167,6 +169,120 @@ fn a_rule_without_counter_is_found_by_drop_events() {
     let mut world = World::pair();
     world.chain(SERVER, nft, &[]).probe("tcp://10.0.0.2:80", 50, 0);
     assert_eq!(world.report().verdict, Verdict::Clear);
+}
+
+#[test]
+fn fixes_made_in_turn_can_be_taken_back_in_turn() {
+    let rules = |second: &str| {
+        let mut world = World::pair();
+        let second = rule(second, RuleVerdict::Drop, Some(5), vec![Match::L4Proto(6), Match::Random(0.2)]);
+        world.chain(SERVER, input(vec![random_drop(), second]), &[14, 7]);
+        let report = world.report();
+        let steps = report.findings.iter().map(|f| f.fixes[0].steps[0].action.clone());
+        steps.map(|a| (a.argv().join(" "), a.inverse().unwrap().argv().join(" "))).collect::<Vec<_>>()
+    };
+    let other = rules("-p tcp -j DROP");
+    assert_eq!(other[1].0, "iptables-nft -D INPUT -p tcp -j DROP");
+    // The first rule is gone when this one comes back, and is put in front of it afterwards.
+    assert_eq!(other[1].1, "iptables-nft -I INPUT 1 -p tcp -j DROP");
+    assert!(other[0].1.starts_with("iptables-nft -I INPUT 1 "));
+    // Of two twins side by side it does not matter which one goes, but a number would no longer be right.
+    let twins = rules(RANDOM);
+    assert_eq!(twins[0].0, format!("iptables-nft -D INPUT {RANDOM}"));
+    assert_eq!(twins[0].0, twins[1].0);
+    // iptables does not find such a rule by its text.
+    let counted = rules("-p tcp -m connlimit --connlimit-above 3 -j DROP");
+    assert_eq!(counted[1].0, "iptables-nft -D INPUT 2");
+}
+
+#[test]
+fn what_nobody_waits_for_is_dropped_in_peace() {
+    let world = |rules: Vec<Rule>, port: u16, lost: u64| {
+        let mut world = World::pair();
+        world.chain(SERVER, input(rules), &[9]).drops(SERVER, "NETFILTER_DROP", "nf_hook_slow", 9);
+        world.probe("tcp://10.0.0.2:80", 50, lost);
+        let netns_inode = Some(world.observation.namespaces[SERVER].target.netns_inode);
+        if let Reading::Present(log) = &mut world.observation.drops {
+            log.sampled.push(DropEvent {
+                reason: "NETFILTER_DROP".into(),
+                netns_inode,
+                interface: Some("eth0".into()),
+                protocol: Some(17),
+                source: Some("10.0.0.1:5555".parse().unwrap()),
+                destination: Some(([10, 0, 0, 2], port).into()),
+                ..DropEvent::default()
+            });
+        }
+        world
+    };
+    let udp = || rule("-p udp -j DROP", RuleVerdict::Drop, Some(0), vec![Match::L4Proto(17)]);
+    let quiet = world(vec![udp()], 1900, 0);
+    assert_eq!(quiet.report().verdict, Verdict::Clear);
+    assert_eq!(quiet.report().notes[0].status, NoteStatus::Benign);
+    // Somebody has the port open.
+    let mut served = world(vec![udp()], 53, 0);
+    served.listens(SERVER, whydrop_model::snapshot::Protocol::Udp, "0.0.0.0:53");
+    assert_eq!(served.found(), ["netfilter.drop_rule @ netns:server: filter INPUT, rule 1"]);
+    // Nothing else is under study.
+    let mut alone = world(vec![udp()], 1900, 0);
+    alone.observation.probes.clear();
+    assert_eq!(alone.found(), ["netfilter.drop_rule @ netns:server: filter INPUT, rule 1"]);
+    // It hurts what is under study, or protects nothing.
+    let all = rule("-j DROP", RuleVerdict::Drop, Some(0), vec![]);
+    assert_eq!(world(vec![all], 1900, 9).found().len(), 1);
+    let dice = rule("...", RuleVerdict::Drop, Some(0), vec![Match::Random(0.3)]);
+    assert_eq!(world(vec![dice], 1900, 0).found().len(), 1);
+}
+
+#[test]
+fn a_limit_for_new_connections_before_a_policy() {
+    let mut limited = tcp80();
+    limited.push(Match::Other("-m tcp --tcp-flags FIN,SYN,RST,ACK SYN".into()));
+    limited.push(Match::Limit { rate: "5/second".into(), over: false });
+    let mut world = World::pair();
+    let mut chain = input(vec![rule("...", RuleVerdict::Accept, Some(0), limited)]);
+    chain.policy = Some(RuleVerdict::Drop);
+    world.chain(SERVER, chain, &[15]).after(SERVER, |s| policy_counts(s, 35));
+    world.probe("tcp://10.0.0.2:80", 50, 35);
+    assert_eq!(world.found(), ["netfilter.rate_limit @ netns:server: filter INPUT, policy"]);
+}
+
+#[test]
+fn a_probe_is_tied_to_the_rule_where_it_died() {
+    // The probe goes to an address of the router that is translated to the server: routes do not show that way.
+    let mut world = World::pair();
+    let output = chain("OUTPUT", Hook::Output, RuleVerdict::Accept, vec![random_drop()]);
+    world.chain(SERVER, output, &[1]).probe("tcp://10.0.0.9:8080", 1, 1);
+    let traced = |world: &World| {
+        world.report().findings[0].evidence.iter().filter(|e| e.source == "traced probes").count()
+    };
+    assert_eq!(traced(&world), 0);
+    let netns_inode = Some(world.observation.namespaces[SERVER].target.netns_inode);
+    let sent_ns = 1_000_000_000_000;
+    world.observation.probes[0].packets.push(Packet {
+        seq: 0,
+        sport: 40000,
+        sent_ns,
+        outcome: Outcome::Lost,
+        rtt_ms: None,
+        duplicates: 0,
+    });
+    if let Reading::Present(log) = &mut world.observation.drops {
+        log.sampled.push(DropEvent {
+            realtime_ns: sent_ns + 1000,
+            reason: "NETFILTER_DROP".into(),
+            function: "nf_hook_slow".into(),
+            stack: vec!["__ip_local_out".into()],
+            netns_inode,
+            protocol: Some(6),
+            tcp_flags: Some(0x12),
+            source: Some("10.0.0.2:80".parse().unwrap()),
+            destination: Some("10.0.0.1:40000".parse().unwrap()),
+            ..DropEvent::default()
+        });
+    }
+    assert_eq!(traced(&world), 1);
+    assert_eq!((world.report().ledger.explained, world.report().ledger.unexplained), (1, 0));
 }
 
 fn nft(name: &str, hook: Option<Hook>, rules: Vec<Rule>) -> Chain {
