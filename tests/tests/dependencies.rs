@@ -25,7 +25,7 @@ const MAY_DEPEND_ON: [(&str, &[&str], &str); 8] = [
     ),
     (
         "whydrop-report",
-        &["whydrop-model", "whydrop-facts", "schemars", "serde", "serde_json", "unicode-width"],
+        &["whydrop-model", "whydrop-facts", "schemars", "serde", "serde_json", "strsim", "unicode-width"],
         "a renderer writes what it is given and looks nothing up",
     ),
     (
