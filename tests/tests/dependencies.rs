@@ -74,6 +74,7 @@ const MAY_DEPEND_ON: [(&str, &[&str], &str); 8] = [
             "rustix",
             "serde_json",
             "signal-hook",
+            "thiserror",
         ],
         "joins the others; a new library here is a decision",
     ),
