@@ -1,6 +1,6 @@
 //! The root file system of a guest: programs of this machine with their libraries, a kernel's modules, the tests.
 
-use crate::process::{find_program, output};
+use crate::process::{find_program, output, workspace};
 use crate::vm::kernel::Kernel;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -79,8 +79,10 @@ impl Base {
             output(Command::new("strip").arg("-o").arg(&to).arg(program))
                 .context("strip is in the package binutils")?;
         }
-        for data in DATA {
-            copy_tree(Path::new(data), &root.join(data.trim_start_matches('/')))?;
+        // Test programs find their data where it was when they were built.
+        let tests_data = workspace().join("tests/bpf").canonicalize()?;
+        for data in DATA.iter().map(Path::new).chain([tests_data.as_path()]) {
+            copy_tree(data, &root.join(data.strip_prefix("/").context("data has an absolute path")?))?;
         }
         for library in needed {
             let to = root.join(library.strip_prefix("/").context("ldd names absolute paths")?);

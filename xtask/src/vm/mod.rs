@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// Test programs that run in the guests: the tests of the host crate, and whole-program tests.
-const TESTS: [&str; 2] = ["whydrop_host", "source_case"];
+const TESTS: [&str; 3] = ["whydrop_host", "trace_places", "source_case"];
 
 /// Guests at a time: each one keeps two cores busy.
 const AT_ONCE: usize = 2;
