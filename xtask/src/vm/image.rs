@@ -31,6 +31,9 @@ const PROGRAMS: [(&str, &[&str]); 11] = [
 /// Data and plug-ins that those programs open by name.
 const DATA: [&str; 3] = ["/usr/lib/x86_64-linux-gnu/xtables", "/etc/protocols", "/etc/services"];
 
+/// What the tests read, below the root of the workspace.
+const TEST_DATA: [&str; 2] = ["scenarios", "tests/bpf"];
+
 const INIT: &str = include_str!("init.sh");
 
 /// The part of a guest that is the same for all kernels.
@@ -79,10 +82,13 @@ impl Base {
             output(Command::new("strip").arg("-o").arg(&to).arg(program))
                 .context("strip is in the package binutils")?;
         }
-        // Test programs find their data where it was when they were built.
-        let tests_data = workspace().join("tests/bpf").canonicalize()?;
-        for data in DATA.iter().map(Path::new).chain([tests_data.as_path()]) {
-            copy_tree(data, &root.join(data.strip_prefix("/").context("data has an absolute path")?))?;
+        for data in DATA {
+            copy_tree(Path::new(data), &root.join(data.trim_start_matches('/')))?;
+        }
+        for data in TEST_DATA {
+            // The test programs look for it where it was when they were built.
+            let data = workspace().join(data).canonicalize()?;
+            copy_tree(&data, &root.join(data.strip_prefix("/")?))?;
         }
         for library in needed {
             let to = root.join(library.strip_prefix("/").context("ldd names absolute paths")?);
