@@ -24,11 +24,12 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { name: "format", needs_root: false, run: format },
     Step { name: "lints", needs_root: false, run: lints },
     Step { name: "files", needs_root: false, run: files },
     Step { name: "tests", needs_root: true, run: tests },
+    Step { name: "demo", needs_root: true, run: demo },
     Step { name: "docker", needs_root: true, run: docker::run },
     Step { name: "guests", needs_root: true, run: guests },
 ];
@@ -99,6 +100,11 @@ fn tests() -> Result<()> {
         None => tests.args(["test", "--workspace", "--no-fail-fast"]),
     };
     must(tests.env("WHYDROP", programs::whydrop()?))
+}
+
+/// The first command of the README.
+fn demo() -> Result<()> {
+    must(cargo().args(["run", "--quiet", "--release", "--", "demo"]))
 }
 
 fn guests() -> Result<()> {

@@ -1,6 +1,6 @@
 //! The programs that cargo builds: whydrop and the tests.
 //!
-//! Always built for the whole workspace: cargo chooses features by what is built together, and a different choice
+//! Tests are built for the whole workspace: cargo chooses features by what is built together, and a different choice
 //! would compile the same libraries again.
 
 use crate::process::{cargo, output};
@@ -11,6 +11,11 @@ use std::process::Stdio;
 /// Builds whydrop and returns where it is.
 pub fn whydrop() -> Result<PathBuf> {
     named("whydrop", build(&["build", "--workspace"])?)
+}
+
+/// Builds whydrop as people get it and returns where it is.
+pub fn whydrop_optimised() -> Result<PathBuf> {
+    named("whydrop", build(&["build", "--release"])?)
 }
 
 /// Builds the tests and returns the programs of these targets, in this order.
