@@ -81,22 +81,38 @@ impl Filter {
         Self(args)
     }
 
-    /// True if the drop is to be shown.
-    pub fn passes(&self, line: &Line<'_>) -> bool {
+    /// What becomes of a drop.
+    pub fn judge(&self, line: &Line<'_>) -> Verdict {
         let event = line.event;
         let ends = event.source.zip(event.destination);
         let any = |filters: usize, holds: bool| filters == 0 || holds;
-        any(
-            self.0.port.len(),
-            ends.is_some_and(|(s, d)| self.0.port.iter().any(|&p| p == s.port() || p == d.port())),
-        ) && any(self.0.flow.len(), ends.is_some_and(|(s, d)| self.0.flow.iter().any(|f| f.holds(s, d))))
+        let port =
+            |(s, d): (SocketAddr, SocketAddr)| self.0.port.iter().any(|&p| p == s.port() || p == d.port());
+        let flow = |(s, d): (SocketAddr, SocketAddr)| self.0.flow.iter().any(|f| f.holds(s, d));
+        let passes = any(self.0.port.len(), ends.is_some_and(port))
+            && any(self.0.flow.len(), ends.is_some_and(flow))
             && any(self.0.reason.len(), self.0.reason.contains(&event.reason))
             && any(
                 self.0.interface.len(),
                 event.interface.as_ref().is_some_and(|i| self.0.interface.contains(i)),
-            )
-            && (self.0.benign || !matches!(line.place.class, Class::Benign | Class::NotADrop))
+            );
+        match line.place.class {
+            _ if !passes => Verdict::Other,
+            Class::Benign | Class::NotADrop if !self.0.benign => Verdict::Harmless,
+            _ => Verdict::Show,
+        }
     }
+}
+
+/// What becomes of a drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It becomes a line.
+    Show,
+    /// It would, were it not harmless.
+    Harmless,
+    /// It was not asked for.
+    Other,
 }
 
 #[cfg(test)]
@@ -113,7 +129,8 @@ mod tests {
             destination: Some(([10, 0, 0, 2], 80).into()),
             ..DropEvent::default()
         };
-        Filter::new(args).passes(&Line { event: &event, place: place::of_event(&event), target: None })
+        Filter::new(args).judge(&Line { event: &event, place: place::of_event(&event), target: None })
+            == Verdict::Show
     }
 
     fn none() -> FilterArgs {

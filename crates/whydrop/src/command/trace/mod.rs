@@ -3,6 +3,7 @@
 mod filter;
 mod json;
 mod line;
+mod pace;
 mod packet;
 mod pcapng;
 mod summary;
@@ -11,7 +12,8 @@ use super::observing::parse_duration;
 use crate::settings::{Colour, lang, say};
 use crate::signals;
 use anyhow::{Context, Result};
-use filter::Filter;
+use filter::{Filter, Verdict};
+use pace::Pace;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -175,6 +177,8 @@ struct View<'a> {
     /// Drops that passed the filter or not, but were sampled.
     sampled: u64,
     stages: Stages,
+    /// On a terminal only: pipes get every sampled drop.
+    pace: Option<Pace>,
     last_drop: Instant,
     silence_told: bool,
 }
@@ -196,6 +200,7 @@ impl<'a> View<'a> {
             capture,
             sampled: 0,
             stages: Stages::default(),
+            pace: (!args.json && std::io::stdout().is_terminal()).then(|| Pace::new(Instant::now())),
             last_drop: Instant::now(),
             silence_told: false,
         })
@@ -206,18 +211,34 @@ impl<'a> View<'a> {
         let line =
             Line { event, place: place::of_event(event), target: self.targets.by_inode(event.netns_inode) };
         self.stages.learn(event, line.place.stage);
-        if !filter.passes(&line) {
-            return Ok(());
+        match filter.judge(&line) {
+            Verdict::Show => {}
+            Verdict::Harmless => {
+                self.pace.iter_mut().for_each(Pace::hide);
+                return Ok(());
+            }
+            Verdict::Other => return Ok(()),
         }
         self.last_drop = Instant::now();
         if let Some(capture) = &mut self.capture {
             capture.write(&line)?;
+        }
+        if self.pace.as_mut().is_some_and(|pace| !pace.admits(event)) {
+            return Ok(());
         }
         if self.json { json::write(&line, &mut self.out) } else { self.style.write(&line, &mut self.out) }
     }
 
     /// After each poll: what was written becomes visible, and long silence is explained once.
     fn tick(&mut self, step: Step) -> Result<()> {
+        if let Some(withheld) = self.pace.as_mut().and_then(|pace| pace.end(Instant::now())) {
+            let more = text!(
+                "  +{repeated} like these; {harmless} harmless hidden (-a shows them)",
+                "  同类另有 {repeated} 个；隐藏无害的 {harmless} 个（-a 显示）"
+            );
+            let more = more.fill(&[("repeated", &withheld.repeated), ("harmless", &withheld.harmless)]);
+            writeln!(self.out, "{}", more.get(lang()))?;
+        }
         self.out.flush()?;
         if self.silence_told || self.last_drop.elapsed() < SILENCE || !std::io::stderr().is_terminal() {
             return Ok(());
