@@ -24,8 +24,19 @@ pub enum Lookup<'a> {
     Unknown,
 }
 
-/// Looks up the way to `to`, as the kernel would for a packet from `from` (unmarked, without a bound device).
+/// Looks up the way to `to`, as the kernel would for a packet from `from` that is made here (unmarked, without a
+/// bound device).
 pub fn lookup<'a>(space: Space<'a>, to: IpAddr, from: Option<IpAddr>) -> Lookup<'a> {
+    lookup_from(space, to, from, None)
+}
+
+/// As [`lookup`], for a packet that came in by an interface.
+pub fn lookup_from<'a>(
+    space: Space<'a>,
+    to: IpAddr,
+    from: Option<IpAddr>,
+    incoming: Option<u32>,
+) -> Lookup<'a> {
     if to.is_loopback() || space.after.owns(to) {
         return Lookup::Local;
     }
@@ -37,7 +48,9 @@ pub fn lookup<'a>(space: Space<'a>, to: IpAddr, from: Option<IpAddr>) -> Lookup<
     if rules.is_empty() {
         return first_match(routes, &DEFAULT_TABLES, to).unwrap_or(Lookup::Missing);
     }
-    for rule in rules.into_iter().filter(|rule| applies(rule, to, from)) {
+    // What is made here comes from the loopback device, as the kernel sees it.
+    let came_by = incoming.and_then(|index| space.after.link(index)).map_or("lo", |link| link.name.as_str());
+    for rule in rules.into_iter().filter(|rule| applies(rule, to, from, came_by)) {
         match (rule.action.as_str(), rule.table) {
             ("lookup", Some(table)) => {
                 if let Some(answer) = first_match(routes, &[table], to) {
@@ -87,7 +100,7 @@ pub fn contains(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
     width_a == width_b && (prefix == 0 || (a ^ b) >> (128 - u32::from(prefix.min(width_a))) == 0)
 }
 
-fn applies(rule: &PolicyRule, to: IpAddr, from: Option<IpAddr>) -> bool {
+fn applies(rule: &PolicyRule, to: IpAddr, from: Option<IpAddr>, came_by: &str) -> bool {
     let to_fits = rule.to.is_none_or(|(net, prefix)| contains(net, prefix, to));
     let from_fits = match (rule.from, from) {
         (None, _) => true,
@@ -96,7 +109,7 @@ fn applies(rule: &PolicyRule, to: IpAddr, from: Option<IpAddr>) -> bool {
     };
     to_fits
         && from_fits
-        && rule.iif.is_none()
+        && rule.iif.as_deref().is_none_or(|iif| iif == came_by)
         && rule.oif.is_none()
         && rule.fwmark.is_none()
         && rule.conditions.is_empty()
@@ -143,6 +156,39 @@ mod tests {
             assert!(matches!(to("10.9.1.1"), Lookup::Refused(_)));
             assert!(matches!(to("10.0.0.2"), Lookup::Local));
             assert!(matches!(to("2001:db8::1"), Lookup::Missing));
+        });
+    }
+
+    #[test]
+    fn a_rule_for_an_interface_takes_what_came_in_by_it() {
+        let mut world = World::pair();
+        let refuse = PolicyRule {
+            family: 4,
+            priority: 100,
+            action: "blackhole".into(),
+            table: None,
+            from: None,
+            to: None,
+            iif: Some("eth0".into()),
+            oif: None,
+            fwmark: None,
+            conditions: vec![],
+        };
+        let main = PolicyRule {
+            priority: 32766,
+            action: "lookup".into(),
+            table: Some(254),
+            iif: None,
+            ..refuse.clone()
+        };
+        world.after(1, |s| {
+            s.policy_rules = whydrop_model::Reading::Present(vec![refuse.clone(), main.clone()]);
+        });
+        world.with(|case| {
+            let space = case.space("netns:server").unwrap();
+            let to = "10.0.0.7".parse().unwrap();
+            assert!(matches!(lookup(space, to, None), Lookup::Via(..)));
+            assert!(matches!(lookup_from(space, to, None, Some(2)), Lookup::RefusedByRule(_)));
         });
     }
 

@@ -4,8 +4,8 @@ use crate::case::{Case, Space};
 use crate::packet::Packet;
 use crate::route::{self, Lookup};
 use std::net::IpAddr;
-use whydrop_model::ProbeResult;
 use whydrop_model::netfilter::Hook;
+use whydrop_model::{Direction, ProbeResult};
 
 /// A way longer than this goes in circles.
 const MAX_HOPS: usize = 8;
@@ -51,6 +51,34 @@ pub struct Hop {
     pub outgoing: Vec<u32>,
     /// True if the namespace only bridges the packet.
     pub bridged: bool,
+}
+
+/// A packet that goes no further in a namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// Where it was going.
+    pub to: IpAddr,
+    /// Where it came from.
+    pub from: Option<IpAddr>,
+    /// Interface by which it came in; none for a packet that was made here.
+    pub incoming: Option<u32>,
+}
+
+impl Ending {
+    /// What the routes say to it.
+    pub fn lookup<'s>(&self, space: Space<'s>) -> Lookup<'s> {
+        route::lookup_from(space, self.to, self.from, self.incoming)
+    }
+
+    /// Which way it was going.
+    pub fn direction(&self) -> Direction {
+        if self.incoming.is_some() { Direction::Forward } else { Direction::Transmit }
+    }
+
+    /// Stage of the routing decision: on the way in or on the way out.
+    pub fn stage(&self) -> &'static str {
+        if self.incoming.is_some() { "route.input" } else { "route.output" }
+    }
 }
 
 /// Where a path ends as far as it can be seen.
@@ -141,10 +169,17 @@ impl<'a> Way<'a> {
             .any(|hop| hop.incoming.contains(&link) || hop.outgoing.contains(&link))
     }
 
-    /// The interface on which the request arrives in the namespace of its destination.
-    pub fn arrives_on(&self, space: Space<'_>) -> Option<u32> {
-        let last = self.forward.hops.last().filter(|hop| hop.inode == space.target().netns_inode);
-        last.filter(|_| self.forward.end == End::Arrived)?.incoming.first().copied()
+    /// Interfaces on which request and answer arrive in this namespace, with the addresses they come from and go to.
+    pub fn arrivals(&self, space: Space<'_>) -> Vec<(u32, IpAddr, IpAddr)> {
+        let (Some(source), Some(address)) = (self.source, self.probe.address) else { return vec![] };
+        let back = self.back.as_ref().map(|back| (back, address, source));
+        let paths = std::iter::once((&self.forward, source, address)).chain(back);
+        let arrive = |(path, from, to): (&Path, IpAddr, IpAddr)| {
+            let here = |hop: &&Hop| hop.inode == space.target().netns_inode && !hop.bridged;
+            let hops = path.hops.iter().filter(here).filter_map(|hop| hop.incoming.last().copied());
+            hops.map(|incoming| (incoming, from, to)).collect::<Vec<_>>()
+        };
+        paths.flat_map(arrive).collect()
     }
 
     /// True if this namespace routes the request or the answer from one interface to another.
@@ -174,13 +209,18 @@ impl<'a> Way<'a> {
 
     /// If request or answer ends so in this namespace, the address that it was going to.
     pub fn ends_here(&self, space: Space<'_>, end: End) -> Option<IpAddr> {
-        let here = |path: &Path| {
-            path.end == end && path.hops.last().is_some_and(|hop| hop.inode == space.target().netns_inode)
+        Some(self.ending(space, end)?.to)
+    }
+
+    /// If request or answer ends so in this namespace, how it came there.
+    pub fn ending(&self, space: Space<'_>, end: End) -> Option<Ending> {
+        let here = |path: &Path, to: Option<IpAddr>, from: Option<IpAddr>| {
+            let last = path.hops.last().filter(|hop| hop.inode == space.target().netns_inode)?;
+            let ending = Ending { to: to?, from, incoming: last.incoming.last().copied() };
+            (path.end == end).then_some(ending)
         };
-        if here(&self.forward) {
-            return self.probe.address;
-        }
-        self.back.as_ref().filter(|back| here(back)).and(self.source)
+        here(&self.forward, self.probe.address, self.source)
+            .or_else(|| here(self.back.as_ref()?, self.source, self.probe.address))
     }
 
     /// The probe's packets as they meet a hook of this namespace: request, answer, or both.
@@ -262,7 +302,7 @@ impl Path {
             if path.hops.iter().any(again) {
                 return path.ends(hop, End::Circles);
             }
-            let (next_hop, link) = match route::lookup(space, to, from) {
+            let (next_hop, link) = match route::lookup_from(space, to, from, hop.incoming.last().copied()) {
                 Lookup::Local => return path.ends(hop, End::Arrived),
                 Lookup::Missing => return path.ends(hop, End::NoRoute),
                 Lookup::Refused(_) | Lookup::RefusedByRule(_) => return path.ends(hop, End::Refused),

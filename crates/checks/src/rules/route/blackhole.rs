@@ -2,7 +2,7 @@
 
 use crate::case::Space;
 use crate::coverage::Source;
-use crate::route::{Lookup, lookup};
+use crate::route::Lookup;
 use crate::rule::{Judgement, Rule, Suspect, fix};
 use crate::way::End;
 use whydrop_model::action::{Action, RouteSpec};
@@ -45,9 +45,9 @@ const DELETE: Text = text!("delete the route", "删除该路由");
 fn judge(space: Space<'_>) -> Judgement {
     let mut suspects: Vec<Suspect> = vec![];
     for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
-        let Some(to) = way.ends_here(space, End::Refused) else { continue };
-        let from = if Some(to) == way.probe.address { way.source } else { way.probe.address };
-        let Lookup::Refused(route) = lookup(space, to, from) else { continue };
+        let Some(ending) = way.ending(space, End::Refused) else { continue };
+        let Lookup::Refused(route) = ending.lookup(space) else { continue };
+        let to = ending.to;
         let network = format!("{}/{}", route.destination, route.prefix);
         let subject = format!("{} {network}", route.kind);
         if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == subject) {
@@ -58,9 +58,10 @@ fn judge(space: Space<'_>) -> Judgement {
             [("kind", &route.kind), ("network", &network), ("table", &route.table), ("address", &to)];
         let delete = Action::RouteDelete(RouteSpec { route: route.clone(), dev: None });
         let table = route.table.to_string();
-        let mut suspect = Suspect::new(space, &CAUSE, "route.output", subject.clone(), SUMMARY.fill(&words))
+        let mut suspect = Suspect::new(space, &CAUSE, ending.stage(), subject.clone(), SUMMARY.fill(&words))
             .evidence(MATCHES.fill(&words), "routes", &["ip", "route", "show", "table", &table])
             .exhibit(subject)
+            .direction(ending.direction())
             .touches(vec![way.index])
             .fix(fix(space, DELETE.phrase(), Applicability::Safe, vec![delete]));
         let unanswered = space.mib("Ip.OutNoRoutes");

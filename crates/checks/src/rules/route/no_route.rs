@@ -49,7 +49,8 @@ fn judge(space: Space<'_>) -> Judgement {
     let rise = space.mib("Ip.OutNoRoutes") + space.mib("IpExt.InNoRoutes");
     let mut suspects: Vec<Suspect> = vec![];
     for way in space.case.ways.iter().filter(|way| way.forward.end == End::NoRoute && way.lost() > 0) {
-        let Some(to) = way.ends_here(space, End::NoRoute) else { continue };
+        let Some(ending) = way.ending(space, End::NoRoute) else { continue };
+        let to = ending.to;
         let subject = format!("route to {to}");
         if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == subject) {
             known.touches.push(way.index);
@@ -57,8 +58,9 @@ fn judge(space: Space<'_>) -> Judgement {
         }
         let address = to.to_string();
         let mut suspect =
-            Suspect::new(space, &CAUSE, "route.output", subject, SUMMARY.fill(&[("address", &to)]))
+            Suspect::new(space, &CAUSE, ending.stage(), subject, SUMMARY.fill(&[("address", &to)]))
                 .evidence(LOOKED.fill(&[("address", &to)]), "routes", &["ip", "route", "get", &address])
+                .direction(ending.direction())
                 .touches(vec![way.index])
                 .fix(add_route(space, to));
         if rise > 0 {

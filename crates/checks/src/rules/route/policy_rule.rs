@@ -2,7 +2,7 @@
 
 use crate::case::Space;
 use crate::coverage::Source;
-use crate::route::{Lookup, lookup};
+use crate::route::Lookup;
 use crate::rule::{Judgement, Rule, Suspect, manual};
 use crate::way::End;
 use whydrop_model::{Cause, Text, text};
@@ -22,8 +22,8 @@ pub const CAUSE: Cause = Cause {
     why_lost: text!("The route that would fit is never looked at.", "合适的路由根本没有机会被查到。"),
     what_to_do: text!("Delete the rule: ip rule del priority N.", "删除该规则：ip rule del priority N。"),
     when_wrong: text!(
-        "Rules that match marks or interfaces are not followed.",
-        "按标记或接口匹配的规则不在检查之列。"
+        "Rules that match marks or ports are not followed.",
+        "按标记或端口匹配的规则不在检查之列。"
     ),
 };
 
@@ -43,9 +43,9 @@ const DELETE: Text = text!("delete the rule: ip rule del priority N", "删除该
 fn judge(space: Space<'_>) -> Judgement {
     let mut suspects: Vec<Suspect> = vec![];
     for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
-        let Some(to) = way.ends_here(space, End::Refused) else { continue };
-        let from = if Some(to) == way.probe.address { way.source } else { way.probe.address };
-        let Lookup::RefusedByRule(rule) = lookup(space, to, from) else { continue };
+        let Some(ending) = way.ending(space, End::Refused) else { continue };
+        let Lookup::RefusedByRule(rule) = ending.lookup(space) else { continue };
+        let to = ending.to;
         let subject = format!("ip rule {}", rule.priority);
         if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == subject) {
             known.touches.push(way.index);
@@ -53,8 +53,9 @@ fn judge(space: Space<'_>) -> Judgement {
         }
         let words: [(&str, &dyn std::fmt::Display); 3] =
             [("priority", &rule.priority), ("action", &rule.action), ("address", &to)];
-        let suspect = Suspect::new(space, &CAUSE, "route.output", subject, SUMMARY.fill(&words))
+        let suspect = Suspect::new(space, &CAUSE, ending.stage(), subject, SUMMARY.fill(&words))
             .evidence(MATCHES.fill(&words), "policy rules", &["ip", "rule", "show"])
+            .direction(ending.direction())
             .touches(vec![way.index])
             .fix(manual(DELETE));
         suspects.push(suspect);

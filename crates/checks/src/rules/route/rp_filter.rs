@@ -95,10 +95,12 @@ fn judge(space: Space<'_>) -> Judgement {
 fn unanswered(space: Space<'_>) -> Vec<usize> {
     let ways = space.case.ways.iter().filter(|way| way.lost() > 0 && way.port.is_some());
     let refused = ways.filter(|way| {
-        let (Some(incoming), Some(source)) = (way.arrives_on(space), way.source) else { return false };
-        let back = lookup(space, source, way.probe.address);
-        let elsewhere = matches!(back, Lookup::Via(_, hop) if hop.link.is_some_and(|out| out != incoming));
-        elsewhere && space.after.link(incoming).is_some_and(|link| is_strict(space, link))
+        way.arrivals(space).into_iter().any(|(incoming, from, to)| {
+            let back = lookup(space, from, Some(to));
+            let elsewhere =
+                matches!(back, Lookup::Via(_, hop) if hop.link.is_some_and(|out| out != incoming));
+            elsewhere && space.after.link(incoming).is_some_and(|link| is_strict(space, link))
+        })
     });
     refused.map(|way| way.index).collect()
 }
