@@ -76,8 +76,8 @@ const PROBER: Text = text!(
 );
 const OLD: Text = text!("stands at {n} and did not move in the window", "值为 {n}，观察窗口内没有变化");
 const UNKNOWN_FRAMES: Text = text!(
-    "rx_dropped rose by {n}, and no packet of the stack is missing: frames that nobody asked for",
-    "rx_dropped +{n}，而协议栈没有缺包：是无人接收的帧"
+    "rx_dropped rose by {n}, and nothing else shows a lost packet: mostly frames of protocols that nobody here speaks",
+    "rx_dropped +{n}，而没有其他迹象表明丢包：多为本机无人处理的协议的帧"
 );
 const SQUEEZED: Text = text!(
     "time_squeeze rose by {n}: work was put off to the next round, no packet was lost",

@@ -1,10 +1,9 @@
 //! `mtu.peer_mismatch`: the two ends of a link disagree about the MTU.
 
-use super::{FORWARD_SKB, IPV4_MINIMUM, carrying, oversized, set_mtu};
+use super::{FORWARD_SKB, IPV4_MINIMUM, carrying, oversized, set_mtu, too_big_events};
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::rule::{Judgement, Rule, Suspect};
-use whydrop_model::drops::DropCount;
 use whydrop_model::snapshot::Link;
 use whydrop_model::{Cause, NoteStatus, Text, text};
 
@@ -105,7 +104,7 @@ fn between(space: Space<'_>, link: &Link, there: Space<'_>, peer: &Link, judgeme
         suspect = suspect
             .packets(lost, "rx_dropped")
             .evidence(TOO_BIG.fill(&[("n", &lost)]), "interface counters", &show)
-            .drop_events(space.drops_in(FORWARD_SKB) + there.drops_in(FORWARD_SKB), FORWARD_SKB);
+            .drop_events(too_big_events(space, link), FORWARD_SKB);
     }
     if let Some((way, bytes)) = stuck {
         let claim = PROBED.fill(&[("url", &way.probe.url), ("bytes", &bytes)]);
@@ -116,16 +115,14 @@ fn between(space: Space<'_>, link: &Link, there: Space<'_>, peer: &Link, judgeme
 
 /// The other end is out of sight; the kernel's own account of frames that were too large speaks for it.
 fn alone(space: Space<'_>, link: &Link) -> Option<Suspect> {
-    let at_link = |c: &&DropCount| c.function.starts_with(FORWARD_SKB) && c.link == Some(link.index);
-    let events: u64 = space.drop_counts().filter(at_link).map(|c| c.drops).sum();
-    let lost = events.min(space.link_rise(link, "rx_dropped"));
+    let lost = oversized(space, link);
     let words: [(&str, &dyn std::fmt::Display); 2] = [("dev", &link.name), ("mtu", &link.mtu)];
     let show = ["ip", "-s", "link", "show", "dev", link.name.as_str()];
     (lost > 0).then(|| {
         Suspect::new(space, &CAUSE, "link", link.name.clone(), SUMMARY_UNSEEN.fill(&words))
             .packets(lost, "rx_dropped")
             .evidence(TOO_BIG.fill(&[("n", &lost)]), "interface counters", &show)
-            .drop_events(events, FORWARD_SKB)
+            .drop_events(too_big_events(space, link), FORWARD_SKB)
             .touches(carrying(space, link.index))
             .fix(set_mtu(space, link))
     })

@@ -99,3 +99,26 @@ fn a_path_that_swallows_big_packets() {
         Some(Pmtu { largest_ok: Some(1400), smallest_lost: Some(1401), icmp: None, black_hole: true });
     assert_eq!(world.found(), ["mtu.pmtu_blackhole @ netns:client: path to 10.9.0.9"]);
 }
+
+#[test]
+fn frames_too_large_from_an_end_out_of_sight_and_frames_that_nobody_takes() {
+    let mut world = mtu(1000, 1500);
+    world.both(SERVER, set(|l| l.link_netns_inode = None));
+    world.both(CLIENT, set(|l| l.link_netns_inode = Some(1)));
+    too_big(&mut world, 7);
+    world.observation.namespaces.remove(CLIENT);
+    let found = world.found();
+    assert_eq!(found, ["mtu.peer_mismatch @ netns:server: eth0"]);
+    let events = &mut world.observation.drops;
+    if let Reading::Present(log) = events {
+        log.counts.push(whydrop_model::DropCount {
+            reason: "UNHANDLED_PROTO".into(),
+            function: "__netif_receive_skb_core".into(),
+            netns_inode: Some(4002),
+            link: Some(2),
+            drops: 7,
+            ..Default::default()
+        });
+    }
+    assert_eq!(world.report().verdict, Verdict::Clear);
+}

@@ -1,6 +1,8 @@
 //! `mtu.too_small`: an interface's MTU is smaller than what the traffic must carry.
 
-use super::{ETHERNET_HEADER, FORWARD_SKB, IPV4_MINIMUM, IPV6_MINIMUM, carrying, oversized, set_mtu};
+use super::{
+    ETHERNET_HEADER, FORWARD_SKB, IPV4_MINIMUM, IPV6_MINIMUM, carrying, oversized, set_mtu, too_big_events,
+};
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::rule::{Judgement, Rule, Suspect};
@@ -104,7 +106,7 @@ fn judge(space: Space<'_>) -> Judgement {
         let too_big = oversized(space, link);
         if too_big > 0 {
             suspect =
-                suspect.packets(too_big, "rx_dropped").drop_events(space.drops_in(FORWARD_SKB), FORWARD_SKB);
+                suspect.packets(too_big, "rx_dropped").drop_events(too_big_events(space, link), FORWARD_SKB);
         }
         judgement.suspects.push(suspect);
     }

@@ -2,10 +2,12 @@
 
 use crate::case::Space;
 use crate::coverage::Source;
-use crate::route::Lookup;
+use crate::route::{Lookup, lookup};
 use crate::rule::{Judgement, Rule, Suspect, fix};
 use crate::way::End;
+use std::net::IpAddr;
 use whydrop_model::action::{Action, RouteSpec};
+use whydrop_model::snapshot::Route;
 use whydrop_model::{Applicability, Cause, Text, text};
 
 /// The cause.
@@ -47,28 +49,52 @@ fn judge(space: Space<'_>) -> Judgement {
     for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
         let Some(ending) = way.ending(space, End::Refused) else { continue };
         let Lookup::Refused(route) = ending.lookup(space) else { continue };
-        let to = ending.to;
-        let network = format!("{}/{}", route.destination, route.prefix);
-        let subject = format!("{} {network}", route.kind);
-        if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == subject) {
+        let mut suspect = suspect(space, route, ending.to, ending.stage());
+        if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == suspect.finding.subject) {
             known.touches.push(way.index);
             continue;
         }
-        let words: [(&str, &dyn std::fmt::Display); 4] =
-            [("kind", &route.kind), ("network", &network), ("table", &route.table), ("address", &to)];
-        let delete = Action::RouteDelete(RouteSpec { route: route.clone(), dev: None });
-        let table = route.table.to_string();
-        let mut suspect = Suspect::new(space, &CAUSE, ending.stage(), subject.clone(), SUMMARY.fill(&words))
-            .evidence(MATCHES.fill(&words), "routes", &["ip", "route", "show", "table", &table])
-            .exhibit(subject)
-            .direction(ending.direction())
-            .touches(vec![way.index])
-            .fix(fix(space, DELETE.phrase(), Applicability::Safe, vec![delete]));
+        suspect = suspect.direction(ending.direction()).touches(vec![way.index]);
         let unanswered = space.mib("Ip.OutNoRoutes");
         if unanswered > 0 {
             suspect = suspect.counter("Ip.OutNoRoutes", unanswered);
         }
         suspects.push(suspect);
     }
+    if suspects.is_empty() && space.case.ways.is_empty() {
+        suspects.extend(by_counter(space));
+    }
     suspects.into()
+}
+
+/// Without a probe: packets were not sent for want of a way, and a refusing route takes an address that this namespace
+/// talks to.
+fn by_counter(space: Space<'_>) -> Option<Suspect> {
+    let rise = space.mib("Ip.OutNoRoutes");
+    let neighbours = space.after.neighbours.iter().map(|n| n.ip);
+    let peers = space.after.sockets.iter().map(|s| s.remote.ip().to_canonical());
+    let mut refused =
+        neighbours.chain(peers).filter(IpAddr::is_ipv4).filter_map(|ip| match lookup(space, ip, None) {
+            Lookup::Refused(route) => Some((ip, route)),
+            _ => None,
+        });
+    let (ip, route) = refused.next().filter(|_| rise > 0)?;
+    Some(
+        suspect(space, route, ip, "route.output")
+            .packets(rise, "Ip.OutNoRoutes")
+            .counter("Ip.OutNoRoutes", rise),
+    )
+}
+
+fn suspect(space: Space<'_>, route: &Route, to: IpAddr, stage: &str) -> Suspect {
+    let network = format!("{}/{}", route.destination, route.prefix);
+    let subject = format!("{} {network}", route.kind);
+    let words: [(&str, &dyn std::fmt::Display); 4] =
+        [("kind", &route.kind), ("network", &network), ("table", &route.table), ("address", &to)];
+    let delete = Action::RouteDelete(RouteSpec { route: route.clone(), dev: None });
+    let table = route.table.to_string();
+    Suspect::new(space, &CAUSE, stage, subject.clone(), SUMMARY.fill(&words))
+        .evidence(MATCHES.fill(&words), "routes", &["ip", "route", "show", "table", &table])
+        .exhibit(subject)
+        .fix(fix(space, DELETE.phrase(), Applicability::Safe, vec![delete]))
 }
