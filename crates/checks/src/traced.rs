@@ -78,6 +78,15 @@ pub fn fates(case: Case<'_>, suspects: &[Suspect]) -> Vec<ProbeResult> {
     probes
 }
 
+/// True if a probe's packet died in this namespace for one of these reasons.
+pub fn end_in(space: Space<'_>, reasons: &[&str]) -> bool {
+    let inode = Some(space.target().netns_inode);
+    let here = |death: &Death<'_>| {
+        death.event.netns_inode == inode && reasons.contains(&death.event.reason.as_str())
+    };
+    deaths(space.case).iter().any(|(_, death)| here(death))
+}
+
 fn deaths<'a>(case: Case<'a>) -> Vec<(&'a Way<'a>, Death<'a>)> {
     let Some(log) = case.drop_log() else { return vec![] };
     let of = |way: &'a Way<'a>| fate(log, way.probe).into_iter().map(move |death| (way, death));

@@ -4,6 +4,7 @@ use super::entry;
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::rule::{Judgement, Rule, Suspect, manual};
+use crate::traced;
 use std::net::IpAddr;
 use whydrop_model::{Cause, Direction, Text, text};
 
@@ -85,8 +86,10 @@ fn judge(space: Space<'_>) -> Judgement {
             }
         }
     }
-    // Without a probe: packets died, and an entry says for whom they were.
-    if suspects.is_empty() && space.is_target() && space.case.ways.iter().all(|way| !way.visits(space)) {
+    // Without a probe, or with one whose address was translated on its way: packets died, and an entry says for whom
+    // they were.
+    let unvisited = || space.case.ways.iter().all(|way| !way.visits(space));
+    if suspects.is_empty() && space.is_target() && (unvisited() || traced::end_in(space, REASONS)) {
         let failing = space.after.neighbours.iter().filter(|n| is_unresolved(&n.state) && events > 0);
         for neighbour in failing {
             add(space, &mut suspects, neighbour.link, neighbour.ip, events, None);
