@@ -1,52 +1,57 @@
 //! Errors that name the operation, the object and the remedy.
 
 use crate::sys::netlink::errno;
-use whydrop_model::Phrase;
+use whydrop_model::{Phrase, Text, text};
 
-/// Something on the machine could not be done.
+/// Something on the machine could not be done. Boxed words, so that results stay small.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot {operation} {object}: {reason}")]
+#[error("{}", self.phrase().en)]
 pub struct Error {
-    /// What was tried: `enter`, `read the rules of`.
-    pub operation: &'static str,
-    /// On what: `netns:web`.
-    pub object: String,
+    /// What was tried, and on what: `read the rules of netns:web`.
+    what: Box<Phrase>,
     /// The kernel's own words, or ours.
-    pub reason: String,
+    reason: Box<Phrase>,
     /// errno, if the kernel refused.
     pub errno: Option<i32>,
-    /// What is needed, for people. Boxed, so that results stay small.
+    /// What is needed, for people.
     pub hint: Option<Box<Phrase>>,
     /// Names that are close to one that is unknown, or that it may stand for.
     pub close: Vec<String>,
 }
 
 impl Error {
-    /// An error with a reason of our own.
-    pub fn new(operation: &'static str, object: impl Into<String>, reason: impl Into<String>) -> Self {
+    /// An error with a reason of our own. The `operation` holds a verb and the place of `{object}`, if it has one:
+    /// `text!("read {object}", "...")`.
+    pub fn new(operation: Text, object: impl Into<Phrase>, reason: Phrase) -> Self {
         Self {
-            operation,
-            object: object.into(),
-            reason: reason.into(),
+            what: Box::new(operation.with(&[("object", &object.into())])),
+            reason: Box::new(reason),
             errno: None,
             hint: None,
             close: vec![],
         }
     }
 
-    /// An error that the kernel gave.
-    pub fn io(operation: &'static str, object: impl Into<String>, error: &std::io::Error) -> Self {
+    /// An error that the kernel gave; its words stay English.
+    pub fn io(operation: Text, object: impl Into<Phrase>, error: &std::io::Error) -> Self {
         // "Operation not permitted (os error 1)" -> "operation not permitted"
         let text = error.to_string();
-        let words = text.split(" (os error").next().unwrap_or(&text).to_owned();
-        Self {
-            operation,
-            object: object.into(),
-            reason: words,
-            errno: errno(error),
-            hint: None,
-            close: vec![],
-        }
+        let words = text.split(" (os error").next().unwrap_or(&text);
+        Self { errno: errno(error), ..Self::new(operation, object, Phrase::same(words)) }
+    }
+
+    /// The whole sentence in both languages.
+    pub fn phrase(&self) -> Phrase {
+        text!("cannot {what}: {reason}", "无法{what}：{reason}")
+            .with(&[("what", &self.what), ("reason", &self.reason)])
+    }
+
+    /// The same error, its reason with an addition in brackets.
+    #[must_use]
+    pub fn with_detail(mut self, detail: &str) -> Self {
+        let reason = text!("{reason} ({detail})", "{reason} ({detail})");
+        self.reason = Box::new(reason.with(&[("reason", &self.reason), ("detail", &detail.into())]));
+        self
     }
 
     /// The same error with a hint.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::sys::netns::Netns;
 use std::path::{Path, PathBuf};
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Entry, Role, Target, TargetKind, text};
+use whydrop_model::{Entry, Role, Target, TargetKind, Text, text};
 
 /// Where `ip netns add` puts names.
 pub const NETNS_DIR: &str = "/run/netns";
@@ -32,7 +32,10 @@ pub fn resolve(word: &str) -> Result<Resolved> {
         Some(("podman", name)) => by_container(TargetKind::Podman, name),
         Some((kind @ ("containerd" | "pod"), _)) => Err(unknown(
             word,
-            "this build cannot ask containerd or Kubernetes",
+            text!(
+                "this build cannot ask containerd or Kubernetes",
+                "此版本不能查询 containerd 或 Kubernetes"
+            ),
         )
         .with_hint(
             text!("use pid:N with a process of it ({kind})", "改用 pid:N，N 为其中一个进程的编号（{kind}）")
@@ -86,15 +89,21 @@ pub fn host() -> Result<Resolved> {
     Ok(Resolved { target, netns })
 }
 
-fn unknown(word: &str, reason: &str) -> Error {
-    Error::new("find", format!("\"{}\"", sanitize(word, 80)), reason)
+fn unknown(word: &str, reason: Text) -> Error {
+    Error::new(
+        text!("find {object}", "找到 {object}"),
+        format!("\"{}\"", sanitize(word, 80)),
+        reason.phrase(),
+    )
 }
 
 fn by_pid(word: &str, pid: &str) -> Result<Resolved> {
-    let number: u32 = pid.parse().map_err(|_| unknown(word, "a pid is a number, as in pid:1234"))?;
+    let number: u32 = pid.parse().map_err(|_| {
+        unknown(word, text!("a pid is a number, as in pid:1234", "pid 须为数字，例如 pid:1234"))
+    })?;
     let path = format!("/proc/{number}/ns/net");
     if !Path::new(&format!("/proc/{number}")).exists() {
-        return Err(unknown(word, "no such process"));
+        return Err(unknown(word, text!("no such process", "没有这个进程")));
     }
     Ok(of_pid(number, Netns::open(Path::new(&path)).map_err(needs_ptrace)?))
 }
@@ -134,10 +143,14 @@ fn by_netns(name: &str) -> Result<Resolved> {
     }
     let netns = Netns::open(&path)?;
     // Any file opens; only a network namespace can be entered, and that needs no privilege to tell.
-    let magic = rustix::fs::fstatfs(&netns)
-        .map_err(|e| Error::io("inspect", path.display().to_string(), &e.into()))?;
+    let magic = rustix::fs::fstatfs(&netns).map_err(|e| {
+        Error::io(text!("inspect {object}", "检查 {object}"), path.display().to_string(), &e.into())
+    })?;
     if magic.f_type != libc::NSFS_MAGIC {
-        return Err(unknown(&format!("netns:{name}"), "the file is not a network namespace"));
+        return Err(unknown(
+            &format!("netns:{name}"),
+            text!("the file is not a network namespace", "该文件不是网络命名空间"),
+        ));
     }
     let target = Target {
         id: format!("netns:{name}"),
@@ -154,7 +167,7 @@ fn by_netns(name: &str) -> Result<Resolved> {
 
 fn by_container(engine: TargetKind, word: &str) -> Result<Resolved> {
     let listed = containers::list(engine)?.ok_or_else(|| {
-        unknown(word, "no container engine answers here").with_hint(
+        unknown(word, text!("no container engine answers here", "本机没有应答的容器引擎")).with_hint(
             text!(
                 "is the engine running, and does this user reach its socket? pid:N works without it",
                 "引擎是否在运行、当前用户能否访问其套接字？不经引擎也可使用 pid:N"
@@ -176,8 +189,11 @@ fn of_container(container: &Container) -> Result<Resolved> {
     let name = container.name().to_owned();
     let kind = if container.engine == TargetKind::Podman { "podman" } else { "docker" };
     if !container.running {
-        return Err(unknown(&format!("{kind}:{name}"), "the container is not running")
-            .with_hint(text!("start it first", "请先启动该容器").phrase()));
+        return Err(unknown(
+            &format!("{kind}:{name}"),
+            text!("the container is not running", "该容器没有运行"),
+        )
+        .with_hint(text!("start it first", "请先启动该容器").phrase()));
     }
     let pid = containers::pid(container)?;
     let netns = Netns::open(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(needs_ptrace)?;
@@ -222,7 +238,7 @@ fn bare(word: &str) -> Result<Resolved> {
 fn ambiguous(word: &str, mut names: Vec<String>) -> Error {
     names.sort();
     names.truncate(12);
-    unknown(word, "more than one match").with_close(names)
+    unknown(word, text!("more than one match", "有多个匹配")).with_close(names)
 }
 
 fn no_such(word: &str, name: &str) -> Error {
@@ -233,7 +249,8 @@ fn no_such(word: &str, name: &str) -> Error {
     }
     near.sort_by_key(|candidate| distance(candidate.rsplit(':').next().unwrap_or(candidate), name));
     near.truncate(3);
-    let error = unknown(word, "it is no container and no namespace here");
+    let error =
+        unknown(word, text!("it is no container and no namespace here", "它不是本机的容器或命名空间"));
     if near.is_empty() {
         return error.with_hint(
             text!(

@@ -5,7 +5,7 @@ use crate::service::Service;
 use crate::site::{Place, Topology};
 use crate::traffic::Traffic;
 use std::time::Duration;
-use whydrop_model::{Action, Text};
+use whydrop_model::{Action, Phrase, Text};
 
 /// A fault as data. Before its changes all is well; after them, its traffic meets exactly [`Fault::causes`].
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ impl Fault {
     }
 
     /// Why it cannot be set up here; none if it can.
-    pub fn missing(&self) -> Option<String> {
+    pub fn missing(&self) -> Option<Phrase> {
         self.needs.iter().find_map(|need| need.missing())
     }
 }

@@ -7,6 +7,7 @@ use crate::traffic::Flowing;
 use whydrop_host::act::Undo;
 use whydrop_host::error::{Error, Result};
 use whydrop_model::Action;
+use whydrop_model::text;
 
 /// Namespaces with services and traffic, well or broken. Everything goes when it is dropped.
 #[derive(Debug)]
@@ -112,7 +113,13 @@ impl Lab {
     pub fn apply(&self, target: &str, action: &Action) -> Result<()> {
         let places = self.fault.topology.places();
         let place = places.iter().find(|place| self.target_of(**place) == target);
-        let place = place.ok_or_else(|| Error::new("change", target, "it is not part of the lab"))?;
+        let place = place.ok_or_else(|| {
+            Error::new(
+                text!("change {object}", "改动 {object}"),
+                target,
+                text!("it is not part of the lab", "它不属于该现场").phrase(),
+            )
+        })?;
         self.site.apply(*place, action).map(drop)
     }
 

@@ -3,8 +3,8 @@
 use crate::catalogue::{NETEM_30, nft_chain};
 use crate::site;
 use whydrop_host::{Netns, act};
-use whydrop_model::Action;
 use whydrop_model::netfilter::Hook;
+use whydrop_model::{Action, Phrase};
 
 /// A feature of the kernel or a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +21,10 @@ pub enum Need {
 
 impl Need {
     /// What is missing here, in the words of who refused; none if it is there.
-    pub fn missing(self) -> Option<String> {
+    pub fn missing(self) -> Option<Phrase> {
         let netns = match Netns::unshare() {
             Ok(netns) => netns,
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some(error.phrase()),
         };
         let tried = match self {
             Self::Netem => act::apply(&netns, &Action::QdiscAdd(NETEM_30.on("lo"))).map(drop),
@@ -32,7 +32,7 @@ impl Need {
             Self::IptablesNft => site::run(&netns, &random_rule("iptables-nft")),
             Self::IptablesLegacy => site::run(&netns, &random_rule("iptables-legacy")),
         };
-        tried.err().map(|error| error.to_string())
+        tried.err().map(|error| error.phrase())
     }
 }
 

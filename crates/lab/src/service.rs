@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use whydrop_host::Netns;
 use whydrop_host::error::{Error, Result};
+use whydrop_model::text;
 
 /// How long a service waits for one peer. Longer than a few retransmissions, so that a lossy path is slow, not dead.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,7 +71,8 @@ impl Service {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let opened = netns.run(|| self.open())?;
-        let socket = opened.map_err(|e| Error::io("start", self.describe(), &e))?;
+        let socket =
+            opened.map_err(|e| Error::io(text!("start {object}", "启动 {object}"), self.describe(), &e))?;
         let service = self.clone();
         let thread = std::thread::spawn(move || {
             match (&service, &socket) {

@@ -7,6 +7,7 @@ use whydrop_host::act::{self, Undo};
 use whydrop_host::build::{Named, Wiring};
 use whydrop_host::error::{Error, Result};
 use whydrop_model::Action;
+use whydrop_model::{Phrase, text};
 
 /// A namespace of a topology, by its part in the play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,7 +137,13 @@ impl Site {
     /// The named namespace of a place.
     pub fn named(&self, place: Place) -> Result<&Named> {
         let found = self.namespaces.iter().find(|(p, _)| *p == place).map(|(_, named)| named);
-        found.ok_or_else(|| whydrop_host::Error::new("find", place.word(), "this topology does not have it"))
+        found.ok_or_else(|| {
+            whydrop_host::Error::new(
+                text!("find {object}", "找到 {object}"),
+                place.word(),
+                text!("this topology does not have it", "此拓扑中没有它").phrase(),
+            )
+        })
     }
 
     /// Makes one change in a namespace of the site and returns the way back, in order.
@@ -161,9 +168,15 @@ pub(crate) fn run<S: AsRef<str>>(netns: &Netns, argv: &[S]) -> Result<()> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
-    let output = netns.run(|| command.output())?.map_err(|e| Error::io("run", *program, &e))?;
+    let output = netns
+        .run(|| command.output())?
+        .map_err(|e| Error::io(text!("run {object}", "运行 {object}"), *program, &e))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::new("run", words.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+    Err(Error::new(
+        text!("run {object}", "运行 {object}"),
+        words.join(" "),
+        Phrase::same(String::from_utf8_lossy(&output.stderr).trim()),
+    ))
 }

@@ -40,23 +40,34 @@ impl State {
     /// process lives is an error.
     pub fn claim(name: &str, fault: &str) -> Result<Claim> {
         let path = path_of(name)?;
-        let fail =
-            |e: &std::io::Error| Error::io("keep the state of the lab in", path.display().to_string(), e);
+        let fail = |e: &std::io::Error| {
+            Error::io(
+                text!("keep the state of the lab in {object}", "把现场的状态写入 {object}"),
+                path.display().to_string(),
+                e,
+            )
+        };
         if let Some(state) = Self::find(name)? {
             if state.is_alive() {
                 let hint = text!("whydrop lab down --name {name}", "whydrop lab down --name {name}");
                 return Err(Error::new(
-                    "build the lab",
+                    text!("build the lab {object}", "搭建现场 {object}"),
                     name,
-                    format!("it stands already ({})", state.fault),
+                    text!("it stands already ({fault})", "它已经存在（{fault}）")
+                        .fill(&[("fault", &state.fault)]),
                 )
                 .with_hint(hint.fill(&[("name", &name)])));
             }
             state.remove()?;
         }
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let started =
-            start_time(pid).ok_or_else(|| Error::new("read", "/proc/self/stat", "no start time in it"))?;
+        let started = start_time(pid).ok_or_else(|| {
+            Error::new(
+                text!("read {object}", "读取 {object}"),
+                "/proc/self/stat",
+                text!("no start time in it", "其中没有启动时间").phrase(),
+            )
+        })?;
         let state = Self { name: name.to_owned(), fault: fault.to_owned(), pid, started };
         DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).map_err(|e| fail(&e))?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
@@ -67,7 +78,7 @@ impl State {
 
     /// All labs that stand or were left behind.
     pub fn list() -> Result<Vec<Self>> {
-        let fail = |e: &std::io::Error| Error::io("list", DIRECTORY, e);
+        let fail = |e: &std::io::Error| Error::io(text!("list {object}", "列出 {object}"), DIRECTORY, e);
         let entries = match std::fs::read_dir(DIRECTORY) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
@@ -88,15 +99,24 @@ impl State {
 
     /// Ends the process that holds the lab, and removes what it may have left.
     pub fn take_down(&self) -> Result<()> {
-        let fail =
-            |e: rustix::io::Errno| Error::io("end", format!("the lab's process {}", self.pid), &e.into());
+        let fail = |e: rustix::io::Errno| {
+            Error::io(
+                text!("end {object}", "结束{object}"),
+                text!("the lab's process {pid}", "现场的进程 {pid}").fill(&[("pid", &self.pid)]),
+                &e.into(),
+            )
+        };
         // The handle first: between the check and the signal the pid cannot change its owner.
         let handle = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         if let Some(handle) = handle.filter(|_| self.is_alive()) {
             pidfd_send_signal(&handle, Signal::TERM).map_err(fail)?;
             let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&PATIENCE)).map_err(fail)?;
             if ended == 0 {
-                return Err(Error::new("end", format!("the lab's process {}", self.pid), "it does not end"));
+                return Err(Error::new(
+                    text!("end {object}", "结束{object}"),
+                    text!("the lab's process {pid}", "现场的进程 {pid}").fill(&[("pid", &self.pid)]),
+                    text!("it does not end", "它没有退出").phrase(),
+                ));
             }
         }
         self.remove()
@@ -106,7 +126,13 @@ impl State {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", path.display().to_string(), &e)),
+            Err(e) => {
+                return Err(Error::io(
+                    text!("read {object}", "读取 {object}"),
+                    path.display().to_string(),
+                    &e,
+                ));
+            }
         };
         // A file cut short by a full disk or a kill names no process any more; its name is still the lab's.
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
@@ -124,7 +150,7 @@ impl State {
         let path = path_of(&self.name)?;
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", path.display().to_string(), &e))
+                Err(Error::io(text!("remove {object}", "删除 {object}"), path.display().to_string(), &e))
             }
             _ => Ok(()),
         }
@@ -149,9 +175,10 @@ fn path_of(name: &str) -> Result<PathBuf> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || name.len() > 40 || !name.chars().all(plain) {
         return Err(Error::new(
-            "use the name",
+            text!("use the name {object}", "使用名称 {object}"),
             format!("{name:?}"),
-            "letters, digits, - and _ only, at most 40",
+            text!("letters, digits, - and _ only, at most 40", "只能使用字母、数字、- 和 _，最多 40 个字符")
+                .phrase(),
         ));
     }
     Ok(Path::new(DIRECTORY).join(name))

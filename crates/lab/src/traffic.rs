@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use whydrop_host::Netns;
 use whydrop_host::error::{Error, Result};
+use whydrop_model::text;
 
 /// How long one connection may take. Shorter than a service's patience: a client gives up first.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,7 +72,9 @@ impl Traffic {
                     traffic.flow(worker, workers, &stop);
                 }
             });
-            spawned.map_err(|e| Error::io("start", "the traffic", &e))?;
+            spawned.map_err(|e| {
+                Error::io(text!("start {object}", "启动{object}"), text!("the traffic", "流量"), &e)
+            })?;
         }
         Ok(flowing)
     }

@@ -38,6 +38,13 @@ impl Text {
         Phrase { en: fill(self.en, args), zh: fill(self.zh, args) }
     }
 
+    /// As [`Text::fill`], with values that have words of their own in each language.
+    pub fn with(&self, args: &[(&str, &Phrase)]) -> Phrase {
+        let en: Vec<(&str, &dyn Display)> = args.iter().map(|(n, v)| (*n, &v.en as &dyn Display)).collect();
+        let zh: Vec<(&str, &dyn Display)> = args.iter().map(|(n, v)| (*n, &v.zh as &dyn Display)).collect();
+        Phrase { en: fill(self.en, &en), zh: fill(self.zh, &zh) }
+    }
+
     /// The text without arguments as a [`Phrase`].
     pub fn phrase(&self) -> Phrase {
         self.fill(&[])
@@ -109,6 +116,33 @@ impl Phrase {
     }
 }
 
+impl From<Text> for Phrase {
+    fn from(text: Text) -> Self {
+        text.phrase()
+    }
+}
+
+/// A name, a path, a command: the same in both languages.
+impl From<&str> for Phrase {
+    fn from(name: &str) -> Self {
+        Self::same(name)
+    }
+}
+
+/// A name, a path, a command: the same in both languages.
+impl From<String> for Phrase {
+    fn from(name: String) -> Self {
+        Self::same(name)
+    }
+}
+
+/// A name, a path, a command: the same in both languages.
+impl From<&String> for Phrase {
+    fn from(name: &String) -> Self {
+        Self::same(name.as_str())
+    }
+}
+
 /// Shorthand for a [`Text`] constant: `text!("en", "zh")`.
 #[macro_export]
 macro_rules! text {
@@ -128,6 +162,13 @@ mod tests {
         assert_eq!(phrase.en, "3 on {n}");
         assert_eq!(phrase.zh, "{n} 上 3 个");
         assert_eq!(text.placeholders(Lang::En), text.placeholders(Lang::Zh));
+    }
+
+    #[test]
+    fn fills_with_words_of_each_language() {
+        let object = text!("the rules", "规则").phrase();
+        let phrase = text!("read {object}", "读取{object}").with(&[("object", &object)]);
+        assert_eq!((phrase.en.as_str(), phrase.zh.as_str()), ("read the rules", "读取规则"));
     }
 
     #[test]

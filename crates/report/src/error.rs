@@ -10,8 +10,8 @@ use whydrop_model::{Lang, Phrase, Text, text};
 pub struct Problem {
     /// Operation and object: `cannot read the rules of docker:nginx`.
     pub what: Phrase,
-    /// The kernel's or a parser's own words, English in both languages: `operation not permitted`.
-    pub reason: Option<String>,
+    /// Our words, or the kernel's, which are English in both languages: `operation not permitted`.
+    pub reason: Option<Phrase>,
     /// What is missing.
     pub needs: Option<Phrase>,
     /// A command that helps, complete.
@@ -38,7 +38,7 @@ impl Problem {
         let mut page = Page::new(Style { width: 80, colour: false, plain: false, lang });
         let what = match &self.reason {
             Some(reason) => text!("{what}: {reason}", "{what}：{reason}")
-                .fill(&[("what", &self.what.get(lang)), ("reason", &name(reason))]),
+                .fill(&[("what", &self.what.get(lang)), ("reason", &name(reason.get(lang)))]),
             None => self.what.clone(),
         };
         page.entry(text!("error: ", "错误：").get(lang), 0, what.get(lang));

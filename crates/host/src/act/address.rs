@@ -7,6 +7,7 @@ use crate::sys::netlink::{Netlink, errno};
 use netlink_bindings::{rt_addr, rt_neigh};
 use std::net::IpAddr;
 use whydrop_model::Action;
+use whydrop_model::text;
 
 const NEWADDR: u16 = libc::RTM_NEWADDR;
 /// `NLM_F_CREATE | NLM_F_EXCL`.
@@ -33,7 +34,17 @@ pub(super) fn add(
     }
     let undo = vec![Undo::plain(Action::AddressDelete { dev: dev.to_owned(), ip, prefix })];
     announce(&undo)?;
-    let fail = |e| Error::io("add the address", format!("{ip}/{prefix} to {dev}"), &e);
+    let fail = |e| {
+        Error::io(
+            text!("add the address {object}", "添加地址 {object}"),
+            text!("{ip}/{prefix} to {dev}", "{ip}/{prefix} 到 {dev}").fill(&[
+                ("ip", &ip),
+                ("prefix", &prefix),
+                ("dev", &dev),
+            ]),
+            &e,
+        )
+    };
     match raw {
         Some(raw) => netlink.execute_raw(NEWADDR, CREATE, &from_hex(raw)?).map_err(fail)?,
         None => {
@@ -53,7 +64,14 @@ pub(super) fn delete(dev: &str, ip: IpAddr, prefix: u8, announce: &mut Announce<
     let all = route::raw_addresses(&mut netlink)?;
     let found = all.into_iter().find(|(a, _)| (a.link, a.ip, a.prefix) == (link.index, ip, prefix));
     let Some((_, message)) = found else {
-        return Err(changed(format!("the address {ip}/{prefix} of {dev}"), "it is gone"));
+        return Err(changed(
+            text!("the address {ip}/{prefix} of {dev}", "{dev} 的地址 {ip}/{prefix}").fill(&[
+                ("ip", &ip),
+                ("prefix", &prefix),
+                ("dev", &dev),
+            ]),
+            &text!("it is gone", "它已不存在").phrase(),
+        ));
     };
     let back = Action::AddressAdd { dev: dev.to_owned(), ip, prefix };
     let mut undo = vec![Undo::raw(back, &message)];
@@ -61,7 +79,9 @@ pub(super) fn delete(dev: &str, ip: IpAddr, prefix: u8, announce: &mut Announce<
     announce(&undo)?;
     let mut request = rt_addr::Request::new().op_deladdr_do(&header(ip, prefix, link.index));
     request.encode().push_local(ip);
-    netlink.execute(&request).map_err(|e| Error::io("delete the address", format!("{ip}/{prefix}"), &e))?;
+    netlink.execute(&request).map_err(|e| {
+        Error::io(text!("delete the address {object}", "删除地址 {object}"), format!("{ip}/{prefix}"), &e)
+    })?;
     undo.extend(route::lost_since(&mut netlink, routes)?);
     Ok(undo)
 }
@@ -90,7 +110,12 @@ pub(super) fn neighbour_add(
     let fixed = there.iter().find(|n| (n.link, n.ip) == (link.index, ip) && n.state == "permanent");
     match fixed.and_then(|n| n.mac.as_deref()) {
         Some(known) if known == mac => return Ok(vec![]),
-        Some(known) => return Err(changed(format!("the neighbour {ip}"), format!("it is fixed at {known}"))),
+        Some(known) => {
+            return Err(changed(
+                text!("the neighbour {ip}", "邻居 {ip}").fill(&[("ip", &ip)]),
+                &text!("it is fixed at {mac}", "它已固定为 {mac}").fill(&[("mac", &known)]),
+            ));
+        }
         None => (),
     }
     let undo = vec![Undo::plain(Action::NeighbourDelete { dev: dev.to_owned(), ip, mac: mac.to_owned() })];
@@ -102,7 +127,9 @@ pub(super) fn neighbour_add(
         libc::NUD_PERMANENT,
     ));
     request.encode().push_dst(ip).push_lladdr(&bytes);
-    netlink.execute(&request).map_err(|e| Error::io("fix the neighbour", ip.to_string(), &e))?;
+    netlink.execute(&request).map_err(|e| {
+        Error::io(text!("fix the neighbour {object}", "固定邻居 {object}"), ip.to_string(), &e)
+    })?;
     Ok(undo)
 }
 
@@ -119,7 +146,10 @@ pub(super) fn neighbour_delete(
     let found = there.iter().find(|n| (n.link, n.ip) == (link.index, ip));
     let Some(entry) = found.filter(|n| n.mac.as_deref() == Some(mac)) else {
         let now = found.and_then(|n| n.mac.clone()).unwrap_or_else(|| "gone".to_owned());
-        return Err(changed(format!("the neighbour {ip}"), format!("it is {now}, not {mac}")));
+        return Err(changed(
+            text!("the neighbour {ip}", "邻居 {ip}").fill(&[("ip", &ip)]),
+            &text!("it is {now}, not {was}", "它是 {now}，不是 {was}").fill(&[("now", &now), ("was", &mac)]),
+        ));
     };
     // Only what a person fixed has to come back; the rest is learned.
     let permanent = entry.state == "permanent";
@@ -129,10 +159,13 @@ pub(super) fn neighbour_delete(
     let mut request = rt_neigh::Request::new().op_delneigh_do(&neighbour_header(ip, link.index, 0));
     request.encode().push_dst(ip);
     match netlink.execute(&request) {
-        Err(e) if errno(&e) == Some(libc::ENOENT) => {
-            Err(changed(format!("the neighbour {ip}"), "it is gone"))
-        }
-        other => other.map(|()| undo).map_err(|e| Error::io("delete the neighbour", ip.to_string(), &e)),
+        Err(e) if errno(&e) == Some(libc::ENOENT) => Err(changed(
+            text!("the neighbour {ip}", "邻居 {ip}").fill(&[("ip", &ip)]),
+            &text!("it is gone", "它已不存在").phrase(),
+        )),
+        other => other.map(|()| undo).map_err(|e| {
+            Error::io(text!("delete the neighbour {object}", "删除邻居 {object}"), ip.to_string(), &e)
+        }),
     }
 }
 
@@ -147,7 +180,11 @@ fn neighbour_header(ip: IpAddr, link: u32, state: u16) -> rt_neigh::Ndmsg {
 
 fn mac_bytes(mac: &str) -> Result<Vec<u8>> {
     let bytes: Option<Vec<u8>> = mac.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect();
-    bytes
-        .filter(|bytes| (1..=32).contains(&bytes.len()))
-        .ok_or_else(|| Error::new("use", whydrop_model::shell::sanitize(mac, 40), "not a link-layer address"))
+    bytes.filter(|bytes| (1..=32).contains(&bytes.len())).ok_or_else(|| {
+        Error::new(
+            text!("use {object}", "使用 {object}"),
+            whydrop_model::shell::sanitize(mac, 40),
+            text!("not a link-layer address", "它不是链路层地址").phrase(),
+        )
+    })
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::source::{iptables_legacy, nftables};
 use whydrop_model::action::ChainRef;
 use whydrop_model::netfilter::{Chain, Hook, RuleVerdict, Tool};
-use whydrop_model::{Action, Reading};
+use whydrop_model::{Action, Phrase, Reading, text};
 
 /// Makes a base or plain chain, and its table if there is none.
 pub(super) fn add(
@@ -24,7 +24,10 @@ pub(super) fn add(
     }
     let mut tables = Tables::open()?;
     if tables.chain(chain)?.is_some() {
-        return Err(changed(format!("the chain {}", title(chain)), "it is already there"));
+        return Err(changed(
+            text!("the chain {chain}", "链 {chain}").fill(&[("chain", &title(chain))]),
+            &text!("it is already there", "它已经存在").phrase(),
+        ));
     }
     announce(&undo)?;
     tables.add_chain(chain, hook, policy)?;
@@ -38,13 +41,16 @@ pub(super) fn delete(
     announce: &mut Announce<'_>,
 ) -> Result<Vec<Undo>> {
     let now = find(chain)?;
-    let object = format!("the chain {}", title(chain));
+    let object = text!("the chain {chain}", "链 {chain}").fill(&[("chain", &title(chain))]);
     if !now.rules.is_empty() {
-        return Err(changed(object, format!("it has {} rules", now.rules.len())));
+        return Err(changed(
+            object,
+            &text!("it has {n} rules", "它含有 {n} 条规则").fill(&[("n", &now.rules.len())]),
+        ));
     }
     let base = now.hook.zip(now.priority);
     if hook.is_some() && base != hook {
-        return Err(changed(object, "it is hooked elsewhere"));
+        return Err(changed(object, &text!("it is hooked elsewhere", "它挂在别的钩子上").phrase()));
     }
     let back = Action::ChainAdd { chain: chain.clone(), hook: base, policy: now.policy };
     let undo = vec![Undo::plain(back)];
@@ -54,10 +60,19 @@ pub(super) fn delete(
         return Ok(undo);
     }
     let mut tables = Tables::open()?;
-    let Some(Standing { kind }) = tables.chain(chain)? else { return Err(changed(object, "it is gone")) };
+    let Some(Standing { kind }) = tables.chain(chain)? else {
+        return Err(changed(object, &text!("it is gone", "它已不存在").phrase()));
+    };
     let usual = base.map(|(hook, _)| chain_kind(chain, hook));
     if kind.as_deref() != usual || now.device.is_some() {
-        return Err(no_way_back(object, "it is of a type or on a device that a new chain would not have"));
+        return Err(no_way_back(
+            object,
+            &text!(
+                "it is of a type or on a device that a new chain would not have",
+                "它的类型或所在设备是新建的链所没有的"
+            )
+            .phrase(),
+        ));
     }
     announce(&undo)?;
     tables.delete_chain(chain)?;
@@ -76,7 +91,10 @@ pub(super) fn policy(
         return Ok(vec![]);
     }
     if now.as_ref() != Some(was) {
-        return Err(changed(format!("the policy of {}", title(chain)), format!("it is {now:?}")));
+        return Err(changed(
+            text!("the policy of {chain}", "{chain} 的默认策略").fill(&[("chain", &title(chain))]),
+            &text!("it is {now}", "它现在是 {now}").fill(&[("now", &format!("{now:?}"))]),
+        ));
     }
     let action = Action::ChainPolicy { chain: chain.clone(), policy: policy.clone(), was: was.clone() };
     let back = Action::ChainPolicy { chain: chain.clone(), policy: was.clone(), was: policy.clone() };
@@ -100,7 +118,11 @@ pub(super) fn find(chain: &ChainRef) -> Result<Chain> {
     let chains = match chains {
         Reading::Present(chains) => chains,
         Reading::Absent(why) | Reading::Denied(why) | Reading::Failed(why) => {
-            return Err(crate::Error::new("read the chain", title(chain), why));
+            return Err(crate::Error::new(
+                text!("read the chain {object}", "读取链 {object}"),
+                title(chain),
+                Phrase::same(why),
+            ));
         }
     };
     // A table changes hands when the other tool puts something of its own into it.
@@ -109,5 +131,10 @@ pub(super) fn find(chain: &ChainRef) -> Result<Chain> {
             && found.family == chain.family
             && (&found.table, &found.name) == (&chain.table, &chain.name)
     };
-    chains.into_iter().find(same).ok_or_else(|| changed(format!("the chain {}", title(chain)), "it is gone"))
+    chains.into_iter().find(same).ok_or_else(|| {
+        changed(
+            text!("the chain {chain}", "链 {chain}").fill(&[("chain", &title(chain))]),
+            &text!("it is gone", "它已不存在").phrase(),
+        )
+    })
 }

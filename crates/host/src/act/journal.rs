@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use whydrop_model::target::{Entry, Target};
-use whydrop_model::{Lang, shell, text};
+use whydrop_model::{Lang, Text, shell, text};
 
 /// Version of the files' form.
 const SCHEMA: &str = "whydrop.journal.v1";
@@ -91,18 +91,30 @@ impl Journal {
             |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let state = || variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
         let base = if root { Some(PathBuf::from("/var/lib")) } else { state() };
-        let base = base.ok_or_else(|| Error::new("open", "the journal", "there is no home directory"))?;
+        let base = base.ok_or_else(|| {
+            Error::new(
+                text!("open {object}", "打开{object}"),
+                text!("the journal", "改动记录"),
+                text!("there is no home directory", "没有主目录").phrase(),
+            )
+        })?;
         Self::at(&base.join("whydrop/journal"))
     }
 
     /// A journal in this directory, which is made if need be.
     pub fn at(directory: &Path) -> Result<Self> {
         let name = directory.display().to_string();
-        let fail = |e: &std::io::Error| Error::io("open the journal", name.as_str(), e);
+        let fail = |e: &std::io::Error| {
+            Error::io(text!("open the journal {object}", "打开改动记录 {object}"), name.as_str(), e)
+        };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| fail(&e))?;
         let found = std::fs::metadata(directory).map_err(|e| fail(&e))?;
         if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
-            return Err(Error::new("open the journal", name, "others can write to it"));
+            return Err(Error::new(
+                text!("open the journal {object}", "打开改动记录 {object}"),
+                name,
+                text!("others can write to it", "其他用户可以写入它").phrase(),
+            ));
         }
         Ok(Self { directory: directory.to_owned() })
     }
@@ -127,8 +139,13 @@ impl Journal {
                 break;
             }
         }
-        let mut record =
-            free.ok_or_else(|| Error::new("write", "the journal", "too many changes at once"))?;
+        let mut record = free.ok_or_else(|| {
+            Error::new(
+                text!("write {object}", "写入{object}"),
+                text!("the journal", "改动记录"),
+                text!("too many changes at once", "同时进行的改动太多").phrase(),
+            )
+        })?;
         record.boot = boot()?;
         self.store(&record)?;
         // A claim that stays costs a number of that second, nothing else.
@@ -139,7 +156,9 @@ impl Journal {
     /// Takes a number, until its record stands: only one process can make the file that says so.
     fn claim(&self, id: &str) -> Result<bool> {
         let claim = self.claim_path(id);
-        let fail = |e: std::io::Error| Error::io("write", claim.display().to_string(), &e);
+        let fail = |e: std::io::Error| {
+            Error::io(text!("write {object}", "写入 {object}"), claim.display().to_string(), &e)
+        };
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&claim) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
             Err(e) => Err(fail(e)),
@@ -154,7 +173,7 @@ impl Journal {
         let path = self.path(&record.id);
         let beside = path.with_extension("new");
         let name = path.display().to_string();
-        let fail = |e: std::io::Error| Error::io("write", name.as_str(), &e);
+        let fail = |e: std::io::Error| Error::io(text!("write {object}", "写入 {object}"), name.as_str(), &e);
         let bytes = serde_json::to_vec_pretty(record).map_err(|e| fail(e.into()))?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -168,7 +187,9 @@ impl Journal {
     /// All transactions, the oldest first.
     pub fn list(&self) -> Result<Vec<Record>> {
         let name = self.directory.display().to_string();
-        let fail = |e: &std::io::Error| Error::io("read the journal", name.as_str(), e);
+        let fail = |e: &std::io::Error| {
+            Error::io(text!("read the journal {object}", "读取改动记录 {object}"), name.as_str(), e)
+        };
         let mut ids = vec![];
         for entry in std::fs::read_dir(&self.directory).map_err(|e| fail(&e))? {
             let name = entry.map_err(|e| fail(&e))?.file_name();
@@ -189,18 +210,25 @@ impl Journal {
     /// One transaction.
     pub fn load(&self, id: &str) -> Result<Record> {
         let shown = shell::sanitize(id, 40);
-        let fail = |why: &str| Error::new("find the change", shown.as_str(), why);
+        let fail = |why: Text| {
+            Error::new(text!("find the change {object}", "找到改动 {object}"), shown.as_str(), why.phrase())
+        };
         if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-            return Err(fail("not a number of a change"));
+            return Err(fail(text!("not a number of a change", "不是改动的编号")));
         }
         let path = self.path(id);
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
-        let file = opened.map_err(|e| Error::io("find the change", shown.as_str(), &e))?;
+        let file = opened.map_err(|e| {
+            Error::io(text!("find the change {object}", "找到改动 {object}"), shown.as_str(), &e)
+        })?;
         let mut bytes = vec![];
-        file.take(SIZE_MAX).read_to_end(&mut bytes).map_err(|e| Error::io("read", shown.as_str(), &e))?;
-        let record: Record = serde_json::from_slice(&bytes).map_err(|_| fail("its record is damaged"))?;
+        file.take(SIZE_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Error::io(text!("read {object}", "读取 {object}"), shown.as_str(), &e))?;
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|_| fail(text!("its record is damaged", "它的记录已损坏")))?;
         if record.schema != SCHEMA || record.id != id {
-            return Err(fail("its record is of another version"));
+            return Err(fail(text!("its record is of another version", "它的记录属于另一版本")));
         }
         Ok(record)
     }
@@ -227,7 +255,11 @@ pub(super) fn reopen(target: &Target) -> Result<Netns> {
         Entry::Pid(pid) => Netns::open(Path::new(&format!("/proc/{pid}/ns/net"))),
     }?;
     if netns.inode() != target.netns_inode {
-        return Err(Error::new("enter", target.id.as_str(), "another namespace has taken its place"));
+        return Err(Error::new(
+            text!("enter {object}", "进入 {object}"),
+            target.id.as_str(),
+            text!("another namespace has taken its place", "它的位置已被另一个命名空间占用").phrase(),
+        ));
     }
     Ok(netns)
 }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::sys::netlink::Netlink;
 use netlink_bindings::rt_link;
 use whydrop_model::Action;
+use whydrop_model::text;
 
 /// `ip link set dev DEV up|down`. Switching off takes addresses and routes with it; they are part of the way back.
 pub(super) fn state(dev: &str, up: bool, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
@@ -25,9 +26,17 @@ pub(super) fn state(dev: &str, up: bool, announce: &mut Announce<'_>) -> Result<
         ifi_change: flag,
         ..Default::default()
     };
-    netlink
-        .execute(&rt_link::Request::new().op_setlink_do(&header))
-        .map_err(|e| Error::io(if up { "switch on" } else { "switch off" }, dev, &e))?;
+    netlink.execute(&rt_link::Request::new().op_setlink_do(&header)).map_err(|e| {
+        Error::io(
+            if up {
+                text!("switch on {object}", "启用 {object}")
+            } else {
+                text!("switch off {object}", "停用 {object}")
+            },
+            dev,
+            &e,
+        )
+    })?;
     Ok(undo)
 }
 
@@ -39,13 +48,19 @@ pub(super) fn mtu(dev: &str, mtu: u32, was: u32, announce: &mut Announce<'_>) ->
         return Ok(vec![]);
     }
     if link.mtu != was {
-        return Err(changed(format!("the MTU of {dev}"), format!("it is {}, not {was}", link.mtu)));
+        return Err(changed(
+            text!("the MTU of {dev}", "{dev} 的 MTU").fill(&[("dev", &dev)]),
+            &text!("it is {now}, not {was}", "它是 {now}，不是 {was}")
+                .fill(&[("now", &link.mtu), ("was", &was)]),
+        ));
     }
     let undo = vec![Undo::plain(Action::LinkMtu { dev: dev.to_owned(), mtu: was, was: mtu })];
     announce(&undo)?;
     let header = rt_link::Ifinfomsg { ifi_index: link.index.cast_signed(), ..Default::default() };
     let mut request = rt_link::Request::new().op_setlink_do(&header);
     request.encode().push_mtu(mtu);
-    netlink.execute(&request).map_err(|e| Error::io("set the MTU of", dev, &e))?;
+    netlink
+        .execute(&request)
+        .map_err(|e| Error::io(text!("set the MTU of {object}", "设置 {object} 的 MTU"), dev, &e))?;
     Ok(undo)
 }

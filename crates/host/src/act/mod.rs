@@ -29,6 +29,7 @@ use crate::sys::netns::Netns;
 use serde::{Deserialize, Serialize};
 use whydrop_model::Action;
 use whydrop_model::snapshot::Link;
+use whydrop_model::{Phrase, text};
 
 /// One step of the way back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,20 +100,34 @@ fn perform(action: &Action, raw: Option<&str>, announce: &mut Announce<'_>) -> R
 }
 
 /// The machine is not as the action says.
-fn changed(object: impl Into<String>, how: impl Into<String>) -> Error {
-    Error::new("change", object, format!("it changed since it was seen: {}", how.into()))
+fn changed(object: impl Into<Phrase>, how: &Phrase) -> Error {
+    Error::new(
+        text!("change {object}", "改动 {object}"),
+        object,
+        text!("it changed since it was seen: {how}", "它与所见时不同：{how}").with(&[("how", how)]),
+    )
 }
 
 /// The way back would not be exact.
-fn no_way_back(object: impl Into<String>, why: impl Into<String>) -> Error {
-    Error::new("change", object, format!("it could not be put back: {}", why.into()))
+fn no_way_back(object: impl Into<Phrase>, why: &Phrase) -> Error {
+    Error::new(
+        text!("change {object}", "改动 {object}"),
+        object,
+        text!("it could not be put back: {why}", "它无法恢复原状：{why}").with(&[("why", why)]),
+    )
 }
 
 /// The interface of this name.
 fn find_link(netlink: &mut Netlink, dev: &str) -> Result<Link> {
     let found =
         crate::source::link::read(netlink)?.into_iter().map(|found| found.link).find(|l| l.name == dev);
-    found.ok_or_else(|| Error::new("find the interface", dev, "there is none of this name"))
+    found.ok_or_else(|| {
+        Error::new(
+            text!("find the interface {object}", "找到接口 {object}"),
+            dev,
+            text!("there is none of this name", "没有这个名称的接口").phrase(),
+        )
+    })
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -122,7 +137,13 @@ fn to_hex(bytes: &[u8]) -> String {
 fn from_hex(text: &str) -> Result<Vec<u8>> {
     let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0);
-    let digits = digits.ok_or_else(|| Error::new("take back", "a change", "its record is damaged"))?;
+    let digits = digits.ok_or_else(|| {
+        Error::new(
+            text!("take back {object}", "撤销{object}"),
+            text!("a change", "改动"),
+            text!("its record is damaged", "它的记录已损坏").phrase(),
+        )
+    })?;
     Ok(digits
         .chunks_exact(2)
         .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8))

@@ -10,6 +10,7 @@ use netlink_bindings::utils::{finalize_nested_header, push_nested_header};
 use std::io;
 use whydrop_model::action::ChainRef;
 use whydrop_model::netfilter::{Hook, RuleVerdict, Tool};
+use whydrop_model::text;
 
 const NEWTABLE: u16 = SUBSYSTEM;
 const GETTABLE: u16 = SUBSYSTEM | 1;
@@ -64,7 +65,7 @@ impl Tables {
         match self.netlink.get_raw(GETCHAIN, &request, parse) {
             Ok(found) => Ok(found),
             Err(e) if errno(&e) == Some(libc::ENOENT) => Ok(None),
-            Err(e) => Err(Error::io("read the chain", title(chain), &e)),
+            Err(e) => Err(Error::io(text!("read the chain {object}", "读取链 {object}"), title(chain), &e)),
         }
     }
 
@@ -75,7 +76,9 @@ impl Tables {
         match self.netlink.get_raw(GETTABLE, &request, |reply| Attrs(reply.get(GENMSG..)?).u32(3)) {
             Ok(found) => Ok(found),
             Err(e) if errno(&e) == Some(libc::ENOENT) => Ok(None),
-            Err(e) => Err(Error::io("read the table", chain.table.as_str(), &e)),
+            Err(e) => {
+                Err(Error::io(text!("read the table {object}", "读取表 {object}"), chain.table.as_str(), &e))
+            }
         }
     }
 
@@ -87,7 +90,7 @@ impl Tables {
             let same = (attrs.text(1)?, attrs.text(2)?) == (chain.table.as_str(), chain.name.as_str());
             same.then(|| raw_rule(attrs)).flatten()
         };
-        self.netlink.dump_raw("the chain's rules", GETRULE, &named(chain, 2), own)
+        self.netlink.dump_raw(text!("the chain's rules", "链中的规则"), GETRULE, &named(chain, 2), own)
     }
 
     /// Makes a chain, and its table if there is none.
@@ -106,8 +109,13 @@ impl Tables {
         }
         let mut payload = named(chain, 3);
         if let Some((hook, priority)) = hook {
-            let number = hook_number(chain.family, hook)
-                .ok_or_else(|| Error::new("make the chain", title(chain), "its family has no such hook"))?;
+            let number = hook_number(chain.family, hook).ok_or_else(|| {
+                Error::new(
+                    text!("make the chain {object}", "创建链 {object}"),
+                    title(chain),
+                    text!("its family has no such hook", "它的协议族没有这个钩子").phrase(),
+                )
+            })?;
             let nested = push_nested_header(&mut payload, 4);
             push_bytes(&mut payload, 1, &number.to_be_bytes());
             push_bytes(&mut payload, 2, &priority.to_be_bytes());
@@ -118,7 +126,8 @@ impl Tables {
             }
         }
         batch.push(BatchMessage { kind: NEWCHAIN, flags: CREATE | EXCL, payload });
-        self.commit(&batch).map_err(|e| Error::io("make the chain", title(chain), &e))
+        self.commit(&batch)
+            .map_err(|e| Error::io(text!("make the chain {object}", "创建链 {object}"), title(chain), &e))
     }
 
     /// Deletes an empty chain, and its table if that is then empty.
@@ -129,14 +138,16 @@ impl Tables {
             push_text(&mut table, 1, &chain.table);
             batch.push(BatchMessage { kind: DELTABLE, flags: NONREC, payload: table });
         }
-        self.commit(&batch).map_err(|e| Error::io("delete the chain", title(chain), &e))
+        self.commit(&batch)
+            .map_err(|e| Error::io(text!("delete the chain {object}", "删除链 {object}"), title(chain), &e))
     }
 
     pub fn set_policy(&mut self, chain: &ChainRef, policy: &RuleVerdict) -> Result<()> {
         let mut payload = named(chain, 3);
         push_bytes(&mut payload, 5, &policy_number(chain, policy)?.to_be_bytes());
-        self.commit(&[BatchMessage { kind: NEWCHAIN, flags: 0, payload }])
-            .map_err(|e| Error::io("set the policy of", title(chain), &e))
+        self.commit(&[BatchMessage { kind: NEWCHAIN, flags: 0, payload }]).map_err(|e| {
+            Error::io(text!("set the policy of {object}", "设置 {object} 的默认策略"), title(chain), &e)
+        })
     }
 
     /// Inserts a rule in front of the one with this handle, or at the end of the chain.
@@ -150,15 +161,17 @@ impl Tables {
             None => CREATE | APPEND,
         };
         payload.extend(attributes);
-        self.commit(&[BatchMessage { kind: NEWRULE, flags, payload }])
-            .map_err(|e| Error::io("insert the rule into", title(chain), &e))
+        self.commit(&[BatchMessage { kind: NEWRULE, flags, payload }]).map_err(|e| {
+            Error::io(text!("insert the rule into {object}", "在 {object} 中插入规则"), title(chain), &e)
+        })
     }
 
     pub fn delete(&mut self, chain: &ChainRef, handle: u64) -> Result<()> {
         let mut payload = named(chain, 2);
         push_bytes(&mut payload, 3, &handle.to_be_bytes());
-        self.commit(&[BatchMessage { kind: DELRULE, flags: 0, payload }])
-            .map_err(|e| Error::io("delete the rule from", title(chain), &e))
+        self.commit(&[BatchMessage { kind: DELRULE, flags: 0, payload }]).map_err(|e| {
+            Error::io(text!("delete the rule from {object}", "从 {object} 中删除规则"), title(chain), &e)
+        })
     }
 
     fn commit(&mut self, batch: &[BatchMessage]) -> io::Result<()> {
@@ -189,7 +202,11 @@ fn policy_number(chain: &ChainRef, policy: &RuleVerdict) -> Result<u32> {
     match policy {
         RuleVerdict::Drop => Ok(0),
         RuleVerdict::Accept => Ok(1),
-        _ => Err(Error::new("set the policy of", title(chain), "a policy is to accept or to drop")),
+        _ => Err(Error::new(
+            text!("set the policy of {object}", "设置 {object} 的默认策略"),
+            title(chain),
+            text!("a policy is to accept or to drop", "默认策略只能是 accept 或 drop").phrase(),
+        )),
     }
 }
 

@@ -9,9 +9,10 @@ use crate::sys::netlink::{Netlink, errno};
 use netlink_bindings::traits::NetlinkRequest;
 use netlink_bindings::utils::parse_u32;
 use netlink_bindings::{rt_addr, rt_route};
-use whydrop_model::Action;
 use whydrop_model::action::RouteSpec;
 use whydrop_model::snapshot::{Address, Link, NextHop, Route};
+use whydrop_model::text;
+use whydrop_model::{Action, Text};
 
 /// Offset of the flags in `struct rtmsg`.
 const FLAGS: usize = 8;
@@ -22,7 +23,9 @@ const ONLINK: u32 = 4;
 pub(super) fn add(spec: &RouteSpec, raw: Option<&str>, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
     let mut netlink = Netlink::route()?;
     let undo = vec![Undo::plain(Action::RouteDelete(spec.clone()))];
-    let fail = |e: std::io::Error| Error::io("add the route", title(&spec.route), &e);
+    let fail = |e: std::io::Error| {
+        Error::io(text!("add the route {object}", "添加路由 {object}"), title(&spec.route), &e)
+    };
     if let Some(raw) = raw {
         announce(&undo)?;
         return match netlink.execute_raw(libc::RTM_NEWROUTE, CREATE, &from_hex(raw)?) {
@@ -43,14 +46,17 @@ pub(super) fn delete(spec: &RouteSpec, announce: &mut Announce<'_>) -> Result<Ve
     let wanted = resolved(&mut netlink, spec)?;
     let found = raw_routes(&mut netlink)?.into_iter().find(|(route, _)| same(route, &wanted));
     let Some((route, message)) = found else {
-        return Err(changed(format!("the route {}", title(&spec.route)), "it is gone"));
+        return Err(changed(
+            text!("the route {route}", "路由 {route}").fill(&[("route", &title(&spec.route))]),
+            &text!("it is gone", "它已不存在").phrase(),
+        ));
     };
     let undo = vec![restore(&mut netlink, &route, &message)?];
     announce(&undo)?;
     let payload = encode(&mut netlink, spec, false)?;
-    netlink
-        .execute_raw(libc::RTM_DELROUTE, 0, &payload)
-        .map_err(|e| Error::io("delete the route", title(&spec.route), &e))?;
+    netlink.execute_raw(libc::RTM_DELROUTE, 0, &payload).map_err(|e| {
+        Error::io(text!("delete the route {object}", "删除路由 {object}"), title(&spec.route), &e)
+    })?;
     Ok(undo)
 }
 
@@ -92,12 +98,19 @@ fn resolved(netlink: &mut Netlink, spec: &RouteSpec) -> Result<Route> {
 /// Message of a route. For deletion protocol and scope are left open, as `ip route del` leaves them.
 fn encode(netlink: &mut Netlink, spec: &RouteSpec, new: bool) -> Result<Vec<u8>> {
     let route = resolved(netlink, spec)?;
-    let refuse = |why: &str| Error::new("write", format!("the route {}", title(&route)), why);
-    let kind = source::kind_number(&route.kind).ok_or_else(|| refuse("its type is not known"))?;
+    let refuse = |why: Text| {
+        Error::new(
+            text!("write {object}", "写入{object}"),
+            text!("the route {route}", "路由 {route}").fill(&[("route", &title(&route))]),
+            why.phrase(),
+        )
+    };
+    let kind = source::kind_number(&route.kind)
+        .ok_or_else(|| refuse(text!("its type is not known", "它的类型未知")))?;
     let hop = match route.next_hops.as_slice() {
         [] => None,
         [hop] => Some(hop),
-        _ => return Err(refuse("it has several next hops")),
+        _ => return Err(refuse(text!("it has several next hops", "它有多个下一跳"))),
     };
     let table = if route.table == 0 { u32::from(libc::RT_TABLE_MAIN) } else { route.table };
     let header = rt_route::Rtmsg {
@@ -119,7 +132,7 @@ fn encode(netlink: &mut Netlink, spec: &RouteSpec, new: bool) -> Result<Vec<u8>>
     }
     if let Some(gateway) = hop.and_then(|hop| hop.gateway) {
         if gateway.is_ipv4() != route.destination.is_ipv4() {
-            return Err(refuse("its gateway is of another family"));
+            return Err(refuse(text!("its gateway is of another family", "它的网关属于另一协议族")));
         }
         attributes = attributes.push_gateway(gateway);
     }
@@ -144,7 +157,7 @@ pub(super) fn raw_routes(netlink: &mut Netlink) -> Result<Vec<(Route, Vec<u8>)>>
         let header = rt_route::Rtmsg { rtm_family: family, ..Default::default() };
         let request = rt_route::Request::new().op_getroute_dump(&header);
         let parse = |message: &[u8]| Some((source::parse(message, family)?, message.to_vec()));
-        routes.extend(netlink.dump("the routes", &request, parse)?);
+        routes.extend(netlink.dump(text!("the routes", "路由"), &request, parse)?);
     }
     Ok(routes)
 }
@@ -152,7 +165,9 @@ pub(super) fn raw_routes(netlink: &mut Netlink) -> Result<Vec<(Route, Vec<u8>)>>
 /// All addresses with the messages in which they came.
 pub(super) fn raw_addresses(netlink: &mut Netlink) -> Result<Vec<(Address, Vec<u8>)>> {
     let request = rt_addr::Request::new().op_getaddr_dump(&rt_addr::Ifaddrmsg::default());
-    netlink.dump("the addresses", &request, |message| Some((address::parse(message)?, message.to_vec())))
+    netlink.dump(text!("the addresses", "地址"), &request, |message| {
+        Some((address::parse(message)?, message.to_vec()))
+    })
 }
 
 /// What switching an interface off takes away for good: its IPv6 addresses (but the link-local one, which the

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use whydrop_model::Action;
 use whydrop_model::action::{RuleRef, split_words};
 use whydrop_model::netfilter::{Chain, Match, Rule, Tool};
+use whydrop_model::text;
 
 /// Inserts a rule at its position, or at the end of a chain that has become shorter.
 pub(super) fn insert(rule: &RuleRef, raw: Option<&str>, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
@@ -21,8 +22,12 @@ pub(super) fn insert(rule: &RuleRef, raw: Option<&str>, announce: &mut Announce<
     let after = chain::find(&rule.chain)?;
     // What stands there now is what has to go when the change is taken back.
     let new = after.rules.get(index).filter(|_| after.rules.len() == before.rules.len() + 1);
-    let new =
-        new.ok_or_else(|| changed(format!("the chain {}", title(&rule.chain)), "others change it, too"))?;
+    let new = new.ok_or_else(|| {
+        changed(
+            text!("the chain {chain}", "链 {chain}").fill(&[("chain", &title(&rule.chain))]),
+            &text!("others change it, too", "有别的程序也在改动它").phrase(),
+        )
+    })?;
     Ok(vec![Undo::plain(Action::RuleDelete(reference(rule, &after, new)))])
 }
 
@@ -36,7 +41,10 @@ fn insert_nft(rule: &RuleRef, raw: Option<&str>, before: &Chain, index: usize) -
         return Tables::open()?.insert(&rule.chain, &attributes, next);
     }
     if !is_whole(&rule.rule) {
-        return Err(no_way_back(format!("the rule {}", rule.rule.text), "its text is not whole"));
+        return Err(no_way_back(
+            text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &rule.rule.text)]),
+            &text!("its text is not whole", "它的文本不完整").phrase(),
+        ));
     }
     if rule.chain.tool != Tool::Nft {
         return tool::run(&Action::RuleInsert(rule.clone()).argv()).map(drop);
@@ -55,7 +63,10 @@ fn insert_nft(rule: &RuleRef, raw: Option<&str>, before: &Chain, index: usize) -
 
 fn insert_legacy(rule: &RuleRef, raw: Option<&str>, index: usize) -> Result<()> {
     if raw.is_none() && !is_whole(&rule.rule) {
-        return Err(no_way_back(format!("the rule {}", rule.rule.text), "its text is not whole"));
+        return Err(no_way_back(
+            text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &rule.rule.text)]),
+            &text!("its text is not whole", "它的文本不完整").phrase(),
+        ));
     }
     let chain = &rule.chain;
     let number = (index + 1).to_string();
@@ -78,8 +89,12 @@ pub(super) fn delete(rule: &RuleRef, announce: &mut Announce<'_>) -> Result<Vec<
             // Its own tool knows the words that whydrop has not.
             let listed = tool::run(&[chain.tool.command(), "-t", &chain.table, "-S", &chain.name, &number])?;
             let text = listed.trim().strip_prefix(&format!("-A {} ", chain.name)).map(str::to_owned);
-            undo.raw =
-                Some(text.ok_or_else(|| no_way_back(found.text.as_str(), "its tool does not show it"))?);
+            undo.raw = Some(text.ok_or_else(|| {
+                no_way_back(
+                    found.text.as_str(),
+                    &text!("its tool does not show it", "所属工具没有列出它").phrase(),
+                )
+            })?);
         }
         let undo = vec![undo];
         announce(&undo)?;
@@ -88,7 +103,12 @@ pub(super) fn delete(rule: &RuleRef, announce: &mut Announce<'_>) -> Result<Vec<
     }
     let mut tables = Tables::open()?;
     let raw = tables.rules(&rule.chain)?.into_iter().find(|raw| Some(raw.handle) == found.handle);
-    let raw = raw.ok_or_else(|| changed(format!("the rule {}", found.text), "it is gone"))?;
+    let raw = raw.ok_or_else(|| {
+        changed(
+            text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &found.text)]),
+            &text!("it is gone", "它已不存在").phrase(),
+        )
+    })?;
     let undo = vec![way_back(back, &raw, found)?];
     announce(&undo)?;
     tables.delete(&rule.chain, raw.handle)?;
@@ -101,7 +121,10 @@ fn way_back(back: Action, raw: &RawRule, rule: &Rule) -> Result<Undo> {
         return Ok(Undo::raw(back, &raw.attributes));
     }
     if !is_whole(rule) || !tool::exists("nft") {
-        return Err(no_way_back(format!("the rule {}", rule.text), "it has a set of its own"));
+        return Err(no_way_back(
+            text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &rule.text)]),
+            &text!("it has a set of its own", "它带有自己的集合").phrase(),
+        ));
     }
     Ok(Undo::plain(back))
 }
@@ -114,7 +137,13 @@ fn is_whole(rule: &Rule) -> bool {
 /// Index at which a rule is to stand.
 fn position(rule: &RuleRef) -> Result<usize> {
     let index = rule.rule.position.checked_sub(1).and_then(|index| usize::try_from(index).ok());
-    index.ok_or_else(|| Error::new("insert the rule into", title(&rule.chain), "positions begin at 1"))
+    index.ok_or_else(|| {
+        Error::new(
+            text!("insert the rule into {object}", "在 {object} 中插入规则"),
+            title(&rule.chain),
+            text!("positions begin at 1", "位置从 1 开始").phrase(),
+        )
+    })
 }
 
 /// The rule as it stands now: by its handle, else at its position; after other changes of the chain by its text,
@@ -132,9 +161,13 @@ fn locate<'a>(rule: &RuleRef, now: &'a Chain) -> Result<&'a Rule> {
     match (rule.unique && wanted.handle.is_none(), same.next(), same.next()) {
         (true, Some(found), None) => Ok(found),
         _ => {
-            let object = format!("the rule {} of {}", wanted.position, title(&rule.chain));
-            let how = by_place.map_or("it is gone".to_owned(), |found| format!("it is {}", found.text));
-            Err(changed(object, how))
+            let object = text!("the rule {n} of {chain}", "{chain} 的规则 {n}")
+                .fill(&[("n", &wanted.position), ("chain", &title(&rule.chain))]);
+            let how = by_place.map_or_else(
+                || text!("it is gone", "它已不存在").phrase(),
+                |found| text!("it is {rule}", "它现在是 {rule}").fill(&[("rule", &found.text)]),
+            );
+            Err(changed(object, &how))
         }
     }
 }

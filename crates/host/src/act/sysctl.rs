@@ -4,6 +4,7 @@ use super::{Announce, Undo, changed};
 use crate::error::{Error, Result};
 use crate::sys::file;
 use whydrop_model::Action;
+use whydrop_model::text;
 
 /// `sysctl -w NAME=VALUE`.
 pub(super) fn write(name: &str, value: &str, was: &str, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
@@ -14,7 +15,11 @@ pub(super) fn write(name: &str, value: &str, was: &str, announce: &mut Announce<
         return Ok(vec![]);
     }
     if current != was {
-        return Err(changed(name, format!("it is {current}, not {was}")));
+        return Err(changed(
+            name,
+            &text!("it is {now}, not {was}", "它是 {now}，不是 {was}")
+                .fill(&[("now", &current), ("was", &was)]),
+        ));
     }
     let back = Action::Sysctl { name: name.to_owned(), value: was.clone(), was: wanted.clone() };
     let undo = vec![Undo::plain(back)];
@@ -24,13 +29,18 @@ pub(super) fn write(name: &str, value: &str, was: &str, announce: &mut Announce<
     if now != wanted {
         // Some settings clamp what they are given without a word.
         put(&path, &was)?;
-        return Err(Error::new("set", name, format!("the kernel made {now} of {wanted}")));
+        return Err(Error::new(
+            text!("set {object}", "设置 {object}"),
+            name,
+            text!("the kernel made {now} of {wanted}", "内核把 {wanted} 变成了 {now}")
+                .fill(&[("now", &now), ("wanted", &wanted)]),
+        ));
     }
     Ok(undo)
 }
 
 fn put(path: &str, value: &str) -> Result<()> {
-    std::fs::write(path, value).map_err(|e| Error::io("write", path, &e))
+    std::fs::write(path, value).map_err(|e| Error::io(text!("write {object}", "写入 {object}"), path, &e))
 }
 
 /// Values of several numbers are separated with tabs when read.
@@ -41,8 +51,13 @@ fn words(value: &str) -> String {
 /// The file of a setting. Only names below `net.`; a name of an interface may hold dots, so everything between
 /// `net.ipvN.conf.` and the last dot is one.
 fn path(name: &str) -> Result<String> {
-    let refuse =
-        || Error::new("set", whydrop_model::shell::sanitize(name, 80), "not a name of a network setting");
+    let refuse = || {
+        Error::new(
+            text!("set {object}", "设置 {object}"),
+            whydrop_model::shell::sanitize(name, 80),
+            text!("not a name of a network setting", "不是网络参数的名称").phrase(),
+        )
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':');
     if !name.starts_with("net.") || !name.chars().all(plain) {
         return Err(refuse());

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::sys::netns::Netns;
 use whydrop_model::finding::Step;
 use whydrop_model::target::Target;
+use whydrop_model::text;
 
 /// Changes that are made and taken back together.
 #[derive(Debug)]
@@ -21,9 +22,13 @@ impl Transaction {
                 return Err(match roll_back(journal, &mut record) {
                     Ok(()) => error,
                     Err(worse) => Error::new(
-                        "take back",
+                        text!("take back {object}", "撤销 {object}"),
                         record.id,
-                        format!("{worse}; it was to be taken back because: {error}"),
+                        text!(
+                            "{worse}; it was to be taken back because: {error}",
+                            "{worse}；撤销的起因：{error}"
+                        )
+                        .with(&[("worse", &worse.phrase()), ("error", &error.phrase())]),
                     ),
                 });
             }
@@ -38,10 +43,18 @@ impl Transaction {
     pub fn undo(journal: &Journal, id: &str) -> Result<()> {
         let mut record = journal.load(id)?;
         if record.state == State::Undone {
-            return Err(Error::new("take back", id, "it was taken back already"));
+            return Err(Error::new(
+                text!("take back {object}", "撤销 {object}"),
+                id,
+                text!("it was taken back already", "它已经撤销过").phrase(),
+            ));
         }
         if record.boot != boot()? {
-            return Err(Error::new("take back", id, "the machine has been started anew since"));
+            return Err(Error::new(
+                text!("take back {object}", "撤销 {object}"),
+                id,
+                text!("the machine has been started anew since", "此后机器重启过").phrase(),
+            ));
         }
         roll_back(journal, &mut record)
     }

@@ -12,6 +12,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use whydrop_model::text;
 
 /// A network namespace with a name, which goes when this value is dropped. Processes that are still inside keep
 /// the namespace alive, but not its name.
@@ -28,7 +29,9 @@ impl Named {
         let path = path_of(name)?;
         let netns = Netns::unshare()?;
         prepare_directory()?;
-        let fail = |e: &std::io::Error| Error::io("create", path.display().to_string(), e);
+        let fail = |e: &std::io::Error| {
+            Error::io(text!("create {object}", "创建 {object}"), path.display().to_string(), e)
+        };
         // As iproute2 does: mode 0, since the file is only a place to mount on.
         OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path).map_err(|e| fail(&e))?;
         // From here on the destructor cleans up.
@@ -59,7 +62,9 @@ impl Drop for Named {
 /// Removes a name; the namespace goes with its last process. A name that does not exist is removed already.
 pub fn remove(name: &str) -> Result<()> {
     let path = path_of(name)?;
-    let fail = |e: &std::io::Error| Error::io("remove", path.display().to_string(), e);
+    let fail = |e: &std::io::Error| {
+        Error::io(text!("remove {object}", "删除 {object}"), path.display().to_string(), e)
+    };
     match unmount(&path, UnmountFlags::DETACH) {
         // EINVAL: nothing is mounted there, as after a creation that failed half way.
         Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
@@ -73,7 +78,11 @@ pub fn remove(name: &str) -> Result<()> {
 
 fn path_of(name: &str) -> Result<PathBuf> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) || name.len() > 64 {
-        return Err(Error::new("create", format!("the namespace {name:?}"), "not a usable name"));
+        return Err(Error::new(
+            text!("create {object}", "创建{object}"),
+            text!("the namespace {name}", "命名空间 {name}").fill(&[("name", &format!("{name:?}"))]),
+            text!("not a usable name", "名称不可用").phrase(),
+        ));
     }
     Ok(Path::new(NETNS_DIR).join(name))
 }
@@ -82,7 +91,7 @@ fn path_of(name: &str) -> Result<PathBuf> {
 /// and, more important, vanish there when they are removed here. The lock is the one that iproute2 takes: without
 /// it two creators mount the directory on itself twice.
 fn prepare_directory() -> Result<()> {
-    let fail = |e: &std::io::Error| Error::io("prepare", NETNS_DIR, e);
+    let fail = |e: &std::io::Error| Error::io(text!("prepare {object}", "准备 {object}"), NETNS_DIR, e);
     match DirBuilder::new().mode(0o755).create(NETNS_DIR) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(fail(&e)),
         _ => {}

@@ -11,6 +11,7 @@ use std::ffi::CString;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
+use whydrop_model::{Phrase, Text, text};
 
 /// VETH_INFO_PEER (include/uapi/linux/veth.h); the bindings do not have it.
 const VETH_INFO_PEER: u16 = 1;
@@ -49,7 +50,11 @@ impl Wiring {
         finalize_nested_header(bytes, nested);
         finalize_nested_header(bytes, data);
         info.end_nested();
-        self.execute("create the veth pair", name.to_string_lossy(), &request)
+        self.execute(
+            text!("create the veth pair {object}", "创建 veth 对 {object}"),
+            name.to_string_lossy().into_owned(),
+            &request,
+        )
     }
 
     /// `ip link add NAME type bridge`.
@@ -58,7 +63,11 @@ impl Wiring {
         let mut request =
             rt_link::Request::new().set_create().set_excl().op_newlink_do(&rt_link::Ifinfomsg::default());
         request.encode().push_ifname(&name).nested_linkinfo().push_kind(c"bridge").end_nested();
-        self.execute("create the bridge", name.to_string_lossy(), &request)
+        self.execute(
+            text!("create the bridge {object}", "创建网桥 {object}"),
+            name.to_string_lossy().into_owned(),
+            &request,
+        )
     }
 
     /// `ip link set NAME master BRIDGE`.
@@ -67,7 +76,7 @@ impl Wiring {
         let header = rt_link::Ifinfomsg { ifi_index: self.index(name)?, ..Default::default() };
         let mut request = rt_link::Request::new().op_setlink_do(&header);
         request.encode().push_master(bridge.unsigned_abs());
-        self.execute("enslave", name, &request)
+        self.execute(text!("enslave {object}", "把 {object} 接入网桥"), name, &request)
     }
 
     /// `ip link set NAME up`.
@@ -78,7 +87,11 @@ impl Wiring {
             ifi_change: IFF_UP,
             ..Default::default()
         };
-        self.execute("switch on", name, &rt_link::Request::new().op_setlink_do(&header))
+        self.execute(
+            text!("switch on {object}", "启用 {object}"),
+            name,
+            &rt_link::Request::new().op_setlink_do(&header),
+        )
     }
 
     /// Waits until an interface that was switched on carries packets. The kernel gives it its queue from a work item
@@ -91,7 +104,11 @@ impl Wiring {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(Error::new("switch on", name, "it has no carrier after 5 seconds"));
+                return Err(Error::new(
+                    text!("switch on {object}", "启用 {object}"),
+                    name,
+                    text!("it has no carrier after 5 seconds", "5 秒后仍没有载波").phrase(),
+                ));
             }
             std::thread::sleep(POLL);
         }
@@ -107,7 +124,15 @@ impl Wiring {
         };
         let mut request = rt_addr::Request::new().set_create().set_excl().op_newaddr_do(&header);
         request.encode().push_local(ip).push_address(ip);
-        self.execute("add the address", format!("{ip}/{prefix} to {name}"), &request)
+        self.execute(
+            text!("add the address {object}", "添加地址 {object}"),
+            text!("{ip}/{prefix} to {name}", "{ip}/{prefix} 到 {name}").fill(&[
+                ("ip", &ip),
+                ("prefix", &prefix),
+                ("name", &name),
+            ]),
+            &request,
+        )
     }
 
     /// `ip route add DESTINATION/PREFIX via GATEWAY`.
@@ -122,7 +147,11 @@ impl Wiring {
         };
         let mut request = rt_route::Request::new().set_create().set_excl().op_newroute_do(&header);
         request.encode().push_dst(destination).push_gateway(gateway);
-        self.execute("add the route", format!("{destination}/{prefix} via {gateway}"), &request)
+        self.execute(
+            text!("add the route {object}", "添加路由 {object}"),
+            format!("{destination}/{prefix} via {gateway}"),
+            &request,
+        )
     }
 
     /// True if the interface is up and so is its carrier (IFF_LOWER_UP).
@@ -143,14 +172,20 @@ impl Wiring {
         let length = rt_link::Ifinfomsg::len();
         self.netlink
             .get(&request, |reply| rt_link::Ifinfomsg::new_from_slice(reply.get(..length)?))
-            .map_err(|e| Error::io("find", name, &e))?
-            .ok_or_else(|| Error::new("find", name, "the kernel gave no answer"))
+            .map_err(|e| Error::io(text!("find {object}", "找到 {object}"), name, &e))?
+            .ok_or_else(|| {
+                Error::new(
+                    text!("find {object}", "找到 {object}"),
+                    name,
+                    text!("the kernel gave no answer", "内核没有应答").phrase(),
+                )
+            })
     }
 
     fn execute<R: NetlinkRequest>(
         &mut self,
-        operation: &'static str,
-        object: impl Into<String>,
+        operation: Text,
+        object: impl Into<Phrase>,
         request: &R,
     ) -> Result<()> {
         self.netlink.execute(request).map_err(|e| Error::io(operation, object, &e))
@@ -164,10 +199,13 @@ fn family(ip: IpAddr) -> u8 {
 /// IFNAMSIZ is 16 with the terminating NUL.
 fn interface_name(name: &str) -> Result<CString> {
     let usable = !name.is_empty() && name.len() < libc::IFNAMSIZ;
-    CString::new(name)
-        .ok()
-        .filter(|_| usable)
-        .ok_or_else(|| Error::new("name", format!("an interface {name:?}"), "not a usable name"))
+    CString::new(name).ok().filter(|_| usable).ok_or_else(|| {
+        Error::new(
+            text!("name {object}", "命名{object}"),
+            text!("an interface {name}", "接口 {name}").fill(&[("name", &format!("{name:?}"))]),
+            text!("not a usable name", "名称不可用").phrase(),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::error::Error;
 use bollard::Docker;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use std::path::Path;
-use whydrop_model::{TargetKind, text};
+use whydrop_model::{Phrase, TargetKind, text};
 
 /// Seconds that an engine may take for one answer. A hung daemon must not hang a diagnosis.
 const TIMEOUT_S: u64 = 3;
@@ -31,15 +31,25 @@ fn connect(engine: TargetKind) -> Result<Option<(Docker, tokio::runtime::Runtime
     let path =
         from_env.or_else(|| sockets(engine).iter().find(|p| Path::new(p).exists()).map(|p| (*p).to_owned()));
     let Some(path) = path else { return Ok(None) };
-    let fail = |reason: String| Error::new("ask", format!("the {} engine at {path}", word(engine)), reason);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::io("start", "a runtime for the container engine's socket", &e))?;
+    let fail = |reason: Phrase| {
+        Error::new(
+            text!("ask {object}", "询问{object}"),
+            text!("the {engine} engine at {path}", "位于 {path} 的 {engine} 引擎")
+                .fill(&[("engine", &word(engine)), ("path", &path)]),
+            reason,
+        )
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
+        Error::io(
+            text!("start {object}", "启动{object}"),
+            text!("a runtime for the container engine's socket", "访问容器引擎套接字所需的运行时"),
+            &e,
+        )
+    })?;
     let docker = Docker::connect_with_unix(&path, TIMEOUT_S, bollard::API_DEFAULT_VERSION)
-        .map_err(|e| fail(e.to_string()))?;
+        .map_err(|e| fail(Phrase::same(e.to_string())))?;
     let docker = runtime.block_on(docker.negotiate_version()).map_err(|e| {
-        fail(innermost(&e)).with_hint(
+        fail(Phrase::same(innermost(&e))).with_hint(
             text!(
                 "run it as root, or as a member of the engine's group",
                 "以 root 身份运行，或加入该引擎的用户组"
@@ -62,9 +72,13 @@ fn innermost(error: &dyn std::error::Error) -> String {
 pub(super) fn list(engine: TargetKind) -> Result<Option<Vec<Container>>, Error> {
     let Some((docker, runtime)) = connect(engine)? else { return Ok(None) };
     let options = ListContainersOptionsBuilder::new().all(true).build();
-    let summaries = runtime
-        .block_on(docker.list_containers(Some(options)))
-        .map_err(|e| Error::new("list", format!("the containers of {}", word(engine)), innermost(&e)))?;
+    let summaries = runtime.block_on(docker.list_containers(Some(options))).map_err(|e| {
+        Error::new(
+            text!("list {object}", "列出 {object}"),
+            text!("the containers of {engine}", "{engine} 的容器").fill(&[("engine", &word(engine))]),
+            Phrase::same(innermost(&e)),
+        )
+    })?;
     let container = |s: bollard::models::ContainerSummary| {
         let names = s.names.into_iter().flatten().map(|n| n.trim_start_matches('/').to_owned()).collect();
         let running = s.state.is_some_and(|state| state.to_string() == "running");
@@ -74,16 +88,21 @@ pub(super) fn list(engine: TargetKind) -> Result<Option<Vec<Container>>, Error> 
 }
 
 pub(super) fn pid(container: &Container) -> Result<u32, Error> {
-    let fail = |reason: String| {
-        Error::new("find the process of", format!("{}:{}", word(container.engine), container.name()), reason)
+    let fail = |reason: Phrase| {
+        Error::new(
+            text!("find the process of {object}", "找到 {object} 的进程"),
+            format!("{}:{}", word(container.engine), container.name()),
+            reason,
+        )
     };
     let Some((docker, runtime)) = connect(container.engine)? else {
-        return Err(fail("the engine's socket is gone".into()));
+        return Err(fail(text!("the engine's socket is gone", "引擎的套接字已不存在").phrase()));
     };
-    let answer =
-        runtime.block_on(docker.inspect_container(&container.id, None)).map_err(|e| fail(innermost(&e)))?;
+    let answer = runtime
+        .block_on(docker.inspect_container(&container.id, None))
+        .map_err(|e| fail(Phrase::same(innermost(&e))))?;
     match answer.state.and_then(|s| s.pid) {
-        Some(pid) if pid > 0 => u32::try_from(pid).map_err(|e| fail(e.to_string())),
-        _ => Err(fail("the container is not running".into())),
+        Some(pid) if pid > 0 => u32::try_from(pid).map_err(|e| fail(Phrase::same(e.to_string()))),
+        _ => Err(fail(text!("the container is not running", "该容器没有运行").phrase())),
     }
 }

@@ -14,7 +14,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use whydrop_model::bundle::ProbeSkip;
-use whydrop_model::{DropLog, NamespaceEvidence, Observation, ProbeResult, Reading, Role, Snapshot, Target};
+use whydrop_model::{
+    DropLog, NamespaceEvidence, Observation, ProbeResult, Reading, Role, Snapshot, Target, text,
+};
 use whydrop_probe::progress::Progress as ProbeProgress;
 use whydrop_probe::{ProbeSpec, Scheme};
 
@@ -235,8 +237,13 @@ impl Window<'_> {
                 std::thread::sleep(TICK);
             }
         });
-        let mut results =
-            results.into_inner().map_err(|_| Error::new("run", "the probes", "a probe thread panicked"))?;
+        let mut results = results.into_inner().map_err(|_| {
+            Error::new(
+                text!("run {object}", "运行{object}"),
+                text!("the probes", "探测"),
+                text!("a probe thread panicked", "一个探测线程崩溃了").phrase(),
+            )
+        })?;
         results.sort_by_key(|(i, _)| *i);
         let mut made = vec![];
         for (i, result) in results {

@@ -5,7 +5,7 @@ use crate::error::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::SocketAddr;
-use whydrop_model::ProbeResult;
+use whydrop_model::{ProbeResult, text};
 use whydrop_probe::account::Answer;
 use whydrop_probe::codec::{Detail, Heard, IcmpError, What};
 use whydrop_probe::connect::{HORIZON, Handshake, estimate};
@@ -47,8 +47,9 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
             }
             Step::Wait(_) if now >= give_up => break,
             Step::Wait(until) => {
-                let ready = wait(&open, until.min(now + 100_000_000).saturating_sub(now))
-                    .map_err(|e| fail("wait for answers of", job.spec, &e))?;
+                let ready = wait(&open, until.min(now + 100_000_000).saturating_sub(now)).map_err(|e| {
+                    fail(text!("wait for answers of {object}", "等待 {object} 的应答"), job.spec, &e)
+                })?;
                 for index in ready.into_iter().rev() {
                     let attempt = open.swap_remove(index);
                     let handshake = finish(job, remote, &attempt, &mut flight);

@@ -6,8 +6,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use whydrop_model::ProbeResult;
 use whydrop_model::probe::Http;
+use whydrop_model::{ProbeResult, text};
 use whydrop_probe::Nanos;
 use whydrop_probe::account::{Account, Answer};
 use whydrop_probe::http::{End, Exchange};
@@ -133,7 +133,8 @@ struct Done {
 
 /// One GET; none if the run was cancelled for more than a second while it was going on.
 fn get(job: &Job<'_>, remote: SocketAddr, request: &[u8], timeout: Nanos) -> Result<Option<Get>> {
-    let open = |e: std::io::Error| fail("open a socket for", job.spec, &e);
+    let open =
+        |e: std::io::Error| fail(text!("open a socket for {object}", "为 {object} 打开套接字"), job.spec, &e);
     let mut socket =
         Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP)).map_err(open)?;
     socket.set_nonblocking(true).map_err(open)?;

@@ -34,9 +34,12 @@ pub fn sockets(job: &Job<'_>, v4: bool) -> Result<(Tap, Option<Tap>)> {
                 "CAP_NET_RAW, or a group inside net.ipv4.ping_group_range",
                 "需要 CAP_NET_RAW，或属于 net.ipv4.ping_group_range 中的组"
             );
-            fail("open a ping socket for", job.spec, &e).with_hint(hint.phrase())
+            fail(text!("open a ping socket for {object}", "为 {object} 打开 ping 套接字"), job.spec, &e)
+                .with_hint(hint.phrase())
         })?,
-        other => other.map_err(|e| fail("open a raw socket for", job.spec, &e))?,
+        other => other.map_err(|e| {
+            fail(text!("open a raw socket for {object}", "为 {object} 打开原始套接字"), job.spec, &e)
+        })?,
     };
     prepare(&raw, job.spec, v4)?;
     Ok((raw, Tap::devices(&filter::network(number, &(0..=0))).ok()))

@@ -20,7 +20,7 @@ use crate::sys::netns::Netns;
 use socket2::SockFilter;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use whydrop_model::{ProbeResult, text};
+use whydrop_model::{ProbeResult, Text, text};
 use whydrop_probe::progress::{Event, Progress};
 use whydrop_probe::spec::MAX_RATE;
 use whydrop_probe::{ProbeSpec, Scheme};
@@ -56,8 +56,12 @@ pub fn run_between(
         let hint =
             text!("pass --i-own-target if the address is yours", "若目标归您所有，请加 --i-own-target")
                 .phrase();
-        let reason = format!("more than {MAX_RATE} probes a second could harm somebody else's machine");
-        return Err(Error::new("probe", &spec.url, reason).with_hint(hint));
+        let reason = text!(
+            "more than {rate} probes a second could harm somebody else's machine",
+            "每秒超过 {rate} 个探测可能影响他人的机器"
+        )
+        .fill(&[("rate", &MAX_RATE)]);
+        return Err(Error::new(text!("probe {object}", "探测 {object}"), &spec.url, reason).with_hint(hint));
     }
     let job = Job { spec, peer, cancel, progress };
     let mut result = ns.run(|| {
@@ -96,10 +100,14 @@ impl Job<'_> {
         })?;
         match opened {
             Ok(Some(tap)) => Ok(Some(tap)),
-            Ok(None) => {
-                Err(Error::new("watch the other end of", &self.spec.url, format!("{remote} is not there")))
+            Ok(None) => Err(Error::new(
+                text!("watch the other end of {object}", "观察 {object} 的另一端"),
+                &self.spec.url,
+                text!("{remote} is not there", "{remote} 不在那里").fill(&[("remote", &remote)]),
+            )),
+            Err(e) => {
+                Err(fail(text!("watch the other end of {object}", "观察 {object} 的另一端"), self.spec, &e))
             }
-            Err(e) => Err(fail("watch the other end of", self.spec, &e)),
         }
     }
 
@@ -139,6 +147,6 @@ fn errno_name(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn fail(operation: &'static str, spec: &ProbeSpec, error: &std::io::Error) -> Error {
+fn fail(operation: Text, spec: &ProbeSpec, error: &std::io::Error) -> Error {
     Error::io(operation, &spec.url, error)
 }

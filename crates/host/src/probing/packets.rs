@@ -10,7 +10,7 @@ use crate::error::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockAddr;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use whydrop_model::ProbeResult;
+use whydrop_model::{ProbeResult, text};
 use whydrop_probe::codec::{Codec, Heard, What};
 use whydrop_probe::flight::{Flight, Step};
 use whydrop_probe::progress::{Event, Reply};
@@ -86,8 +86,11 @@ pub fn fly(job: &Job<'_>, codec: &dyn Codec, mut way: Way, mut sockets: Sockets)
             Step::Lost(seq) => job.tell(flight.counts(), Event::Lost(seq)),
             Step::Send => send(job, codec, &mut way, &sockets, &mut flight),
             Step::Wait(_) if now >= give_up => break,
-            Step::Wait(until) => wait(&sockets, until.min(now + PATIENCE).saturating_sub(now))
-                .map_err(|e| fail("wait for answers of", job.spec, &e))?,
+            Step::Wait(until) => {
+                wait(&sockets, until.min(now + PATIENCE).saturating_sub(now)).map_err(|e| {
+                    fail(text!("wait for answers of {object}", "等待 {object} 的应答"), job.spec, &e)
+                })?
+            }
         }
         listen(job, codec, way, &mut sockets, &mut flight);
     }
@@ -229,10 +232,13 @@ fn book(job: &Job<'_>, heard: &Heard, remote: IpAddr, packet: &Incoming<'_>, fli
 pub fn prepare(raw: &Tap, spec: &whydrop_probe::ProbeSpec, v4: bool) -> Result<()> {
     let socket = raw.socket();
     if let Some(name) = &spec.interface {
-        socket.bind_device(Some(name.as_bytes())).map_err(|e| fail("choose the interface for", spec, &e))?;
+        socket.bind_device(Some(name.as_bytes())).map_err(|e| {
+            fail(text!("choose the interface for {object}", "为 {object} 选定接口"), spec, &e)
+        })?;
     }
     if let Some(ttl) = spec.ttl {
-        set_ttl(raw, ttl, v4).map_err(|e| fail("set the time to live of", spec, &e))?;
+        set_ttl(raw, ttl, v4)
+            .map_err(|e| fail(text!("set the time to live of {object}", "设置 {object} 的 TTL"), spec, &e))?;
     }
     Ok(())
 }

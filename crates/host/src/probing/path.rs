@@ -9,6 +9,7 @@ use socket2::SockAddr;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use whydrop_model::ProbeResult;
+use whydrop_model::text;
 use whydrop_probe::account::Counts;
 use whydrop_probe::codec::{Codec, What};
 use whydrop_probe::icmp::Icmp;
@@ -32,16 +33,24 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
         let codec = Icmp::new(remote.ip(), std::process::id() as u16);
         return walk(job, &codec, remote, Sockets { raw, icmp: None, devices: None, peer: None });
     }
-    let open = |e: std::io::Error| fail("open a raw socket for", job.spec, &e);
+    let open = |e: std::io::Error| {
+        fail(text!("open a raw socket for {object}", "为 {object} 打开原始套接字"), job.spec, &e)
+    };
     let raw = Tap::raw(v4, protocol::TCP).map_err(open)?;
-    let ports = Ports::reserve(job.spec.flows.unwrap_or(1).into(), v4)
-        .map_err(|e| fail("reserve source ports for", job.spec, &e))?;
+    let ports = Ports::reserve(job.spec.flows.unwrap_or(1).into(), v4).map_err(|e| {
+        fail(text!("reserve source ports for {object}", "为 {object} 预留源端口"), job.spec, &e)
+    })?;
     let own = if v4 { filter::network } else { |_, ports: &_| filter::transport(ports) };
     raw.socket().attach_filter(&own(protocol::TCP, &ports.range())).map_err(open)?;
     super::packets::prepare(&raw, job.spec, v4)?;
     let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).map_err(open)?;
-    let codec = Syn::new(remote.ip(), remote.port(), ports.numbers())
-        .ok_or_else(|| Error::new("probe", &job.spec.url, "no source port is free"))?;
+    let codec = Syn::new(remote.ip(), remote.port(), ports.numbers()).ok_or_else(|| {
+        Error::new(
+            text!("probe {object}", "探测 {object}"),
+            &job.spec.url,
+            text!("no source port is free", "没有空闲的源端口").phrase(),
+        )
+    })?;
     walk(job, &codec, remote, Sockets { raw, icmp: Some(icmp), devices: None, peer: None })
 }
 
@@ -58,11 +67,14 @@ fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Socke
         match path.poll(now) {
             Step::Done => break,
             Step::Wait(until) => {
-                wait(&sockets, until.min(now + PATIENCE).saturating_sub(now))
-                    .map_err(|e| fail("wait for answers of", job.spec, &e))?;
+                wait(&sockets, until.min(now + PATIENCE).saturating_sub(now)).map_err(|e| {
+                    fail(text!("wait for answers of {object}", "等待 {object} 的应答"), job.spec, &e)
+                })?;
             }
             Step::Send(ttl) => {
-                set_ttl(&sockets.raw, ttl, v4).map_err(|e| fail("set the time to live of", job.spec, &e))?;
+                set_ttl(&sockets.raw, ttl, v4).map_err(|e| {
+                    fail(text!("set the time to live of {object}", "设置 {object} 的 TTL"), job.spec, &e)
+                })?;
                 let mut to = remote;
                 to.set_port(0);
                 let to = SockAddr::from(to);

@@ -21,7 +21,8 @@ const FAR: u8 = 64;
 pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
     let (raw, _) = icmp::sockets(job, v4)?;
-    raw.never_fragment(v4).map_err(|e| fail("forbid fragments of", job.spec, &e))?;
+    raw.never_fragment(v4)
+        .map_err(|e| fail(text!("forbid fragments of {object}", "禁止 {object} 的分片"), job.spec, &e))?;
     let mut sockets = Sockets { raw, icmp: None, devices: None, peer: None };
     let codec = Icmp::new(remote.ip(), std::process::id() as u16);
     let mut way = Way::raw(remote);
@@ -32,14 +33,16 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
         match search.poll(now) {
             Step::Done => break,
             Step::Wait(until) => {
-                wait(&sockets, until.min(now + PATIENCE).saturating_sub(now))
-                    .map_err(|e| fail("wait for answers of", job.spec, &e))?;
+                wait(&sockets, until.min(now + PATIENCE).saturating_sub(now)).map_err(|e| {
+                    fail(text!("wait for answers of {object}", "等待 {object} 的应答"), job.spec, &e)
+                })?;
             }
             Step::Send { seq, size, ttl } => {
                 let header = if v4 { 20 } else { 40 };
                 let packet = codec.build_sized(seq, (size - header) as usize);
-                set_ttl(&sockets.raw, ttl.or(job.spec.ttl).unwrap_or(FAR), v4)
-                    .map_err(|e| fail("set the time to live of", job.spec, &e))?;
+                set_ttl(&sockets.raw, ttl.or(job.spec.ttl).unwrap_or(FAR), v4).map_err(|e| {
+                    fail(text!("set the time to live of {object}", "设置 {object} 的 TTL"), job.spec, &e)
+                })?;
                 let mut to = remote;
                 to.set_port(0);
                 let to = SockAddr::from(to);

@@ -17,20 +17,29 @@ pub fn address(spec: &ProbeSpec) -> Result<IpAddr> {
         Ok(address) => vec![address],
         Err(_) => (spec.host.as_str(), 0)
             .to_socket_addrs()
-            .map_err(|e| Error::io("find the address of", &spec.host, &e))?
+            .map_err(|e| {
+                Error::io(text!("find the address of {object}", "解析 {object} 的地址"), &spec.host, &e)
+            })?
             .map(|a| a.ip())
             .collect(),
     };
     let address = found.into_iter().find(wanted).ok_or_else(|| {
         let family = if spec.family == Some(Family::V6) { "IPv6" } else { "IPv4" };
-        Error::new("probe", &spec.host, format!("it has no {family} address"))
+        Error::new(
+            text!("probe {object}", "探测 {object}"),
+            &spec.host,
+            text!("it has no {family} address", "它没有 {family} 地址").fill(&[("family", &family)]),
+        )
     })?;
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     if address.is_multicast() || address.is_unspecified() || broadcast {
         let hint = text!("name the address of one host", "请给出单个主机的地址").phrase();
-        return Err(
-            Error::new("probe", address.to_string(), "it is not the address of one host").with_hint(hint)
-        );
+        return Err(Error::new(
+            text!("probe {object}", "探测 {object}"),
+            address.to_string(),
+            text!("it is not the address of one host", "它不是单个主机的地址").phrase(),
+        )
+        .with_hint(hint));
     }
     Ok(address)
 }
@@ -42,7 +51,9 @@ pub fn scoped(spec: &ProbeSpec, address: IpAddr) -> Result<SocketAddr> {
         (IpAddr::V6(v6), Some(zone)) => {
             let index = socket(AddressFamily::UNIX, SocketType::DGRAM, None)
                 .and_then(|any| netdevice::name_to_index(any, zone))
-                .map_err(|e| Error::io("find the interface", zone, &e.into()))?;
+                .map_err(|e| {
+                    Error::io(text!("find the interface {object}", "找到接口 {object}"), zone, &e.into())
+                })?;
             Ok(SocketAddr::V6(SocketAddrV6::new(v6, port, 0, index)))
         }
         _ => Ok(SocketAddr::new(address, port)),

@@ -7,6 +7,7 @@ use super::{Job, fail, filter};
 use crate::error::Result;
 use std::net::SocketAddr;
 use whydrop_model::ProbeResult;
+use whydrop_model::text;
 use whydrop_probe::progress::Event;
 use whydrop_probe::syn::Syn;
 use whydrop_probe::wire::protocol;
@@ -22,7 +23,13 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
             return super::connect::run(job, remote);
         }
-        Err(e) => return Err(fail("open a raw socket for", job.spec, &e)),
+        Err(e) => {
+            return Err(fail(
+                text!("open a raw socket for {object}", "为 {object} 打开原始套接字"),
+                job.spec,
+                &e,
+            ));
+        }
     };
     let spec = job.spec;
     let wanted = match spec.flows {
@@ -32,8 +39,11 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
             spec.count.map_or(at_once, |count| at_once.min(count as usize))
         }
     };
-    let ports = Ports::reserve(wanted, v4).map_err(|e| fail("reserve source ports for", spec, &e))?;
-    let open = |e: std::io::Error| fail("open a raw socket for", spec, &e);
+    let ports = Ports::reserve(wanted, v4)
+        .map_err(|e| fail(text!("reserve source ports for {object}", "为 {object} 预留源端口"), spec, &e))?;
+    let open = |e: std::io::Error| {
+        fail(text!("open a raw socket for {object}", "为 {object} 打开原始套接字"), spec, &e)
+    };
     let network = filter::network(protocol::TCP, &ports.range());
     let own = if v4 { filter::network } else { |_, ports: &_| filter::transport(ports) };
     raw.socket().attach_filter(&own(protocol::TCP, &ports.range())).map_err(open)?;
@@ -41,8 +51,13 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).map_err(open)?;
     let devices = Tap::devices(&network).ok();
     let peer = job.peer(&network, remote.ip())?;
-    let codec = Syn::new(remote.ip(), remote.port(), ports.numbers())
-        .ok_or_else(|| crate::Error::new("probe", &spec.url, "no source port is free"))?;
+    let codec = Syn::new(remote.ip(), remote.port(), ports.numbers()).ok_or_else(|| {
+        crate::Error::new(
+            text!("probe {object}", "探测 {object}"),
+            &spec.url,
+            text!("no source port is free", "没有空闲的源端口").phrase(),
+        )
+    })?;
     job.tell(Default::default(), Event::Started { address: remote.ip(), method: "syn" });
     let mut result = fly(job, &codec, Way::raw(remote), Sockets { raw, icmp: Some(icmp), devices, peer })?;
     result.method = "syn".into();

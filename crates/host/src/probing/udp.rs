@@ -5,7 +5,7 @@ use super::wire::Tap;
 use super::{Job, fail, filter};
 use crate::error::Result;
 use std::net::SocketAddr;
-use whydrop_model::ProbeResult;
+use whydrop_model::{ProbeResult, text};
 use whydrop_probe::progress::Event;
 use whydrop_probe::udp::Udp;
 use whydrop_probe::wire::protocol;
@@ -13,7 +13,8 @@ use whydrop_probe::wire::protocol;
 /// Probes a UDP port.
 pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
-    let (raw, sport) = Tap::udp(v4).map_err(|e| fail("open a socket for", job.spec, &e))?;
+    let (raw, sport) = Tap::udp(v4)
+        .map_err(|e| fail(text!("open a socket for {object}", "为 {object} 打开套接字"), job.spec, &e))?;
     prepare(&raw, job.spec, v4)?;
     let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).ok();
     let network = filter::network(protocol::UDP, &(sport..=sport));

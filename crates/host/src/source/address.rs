@@ -5,7 +5,7 @@ use crate::sys::attributes::{Attributes, flags};
 use crate::sys::netlink::Netlink;
 use netlink_bindings::rt_addr;
 use netlink_bindings::utils::parse_u32;
-use whydrop_model::snapshot::Address;
+use whydrop_model::{snapshot::Address, text};
 
 /// Length of struct ifaddrmsg.
 const HEADER: usize = 8;
@@ -30,7 +30,7 @@ const FLAGS: [(u32, &str); 11] = [
 /// All addresses, IPv4 and IPv6. Needs no privilege.
 pub fn read(route: &mut Netlink) -> Result<Vec<Address>> {
     let request = rt_addr::Request::new().op_getaddr_dump(&rt_addr::Ifaddrmsg::default());
-    route.dump("the addresses", &request, parse)
+    route.dump(text!("the addresses", "地址"), &request, parse)
 }
 
 /// One RTM_NEWADDR.

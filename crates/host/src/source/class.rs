@@ -7,6 +7,7 @@ use crate::sys::attributes::Attributes;
 use crate::sys::netlink::Netlink;
 use std::collections::BTreeSet;
 use whydrop_model::snapshot::{Class, Qdisc};
+use whydrop_model::text;
 
 /// Qdiscs whose classes people configure. Others show classes too (`fq_codel` one for each flow, `tbf` its inner
 /// queue), which say nothing that the qdisc does not.
@@ -31,7 +32,7 @@ pub fn read(route: &mut Netlink, qdiscs: &[Qdisc]) -> Result<Vec<Class>> {
         if let Some(index) = request.get_mut(4..8) {
             index.copy_from_slice(&link.to_ne_bytes());
         }
-        classes.extend(route.dump_raw("the classes", libc::RTM_GETTCLASS, &request, parse)?);
+        classes.extend(route.dump_raw(text!("the classes", "分类"), libc::RTM_GETTCLASS, &request, parse)?);
     }
     classes.retain(|class| is_classful(&class.kind));
     Ok(classes)

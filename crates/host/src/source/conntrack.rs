@@ -6,6 +6,7 @@ use crate::sys::file;
 use crate::sys::netlink::Netlink;
 use netlink_bindings::conntrack;
 use whydrop_model::snapshot::{Conntrack, Counters};
+use whydrop_model::text;
 
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -67,13 +68,18 @@ fn parse_file(text: &str) -> Option<Counters> {
 
 fn stats_by_netlink() -> Result<Counters> {
     let request = conntrack::Request::new().op_get_stats_dump(&conntrack::Nfgenmsg::default());
-    let per_cpu = Netlink::netfilter()?.dump("the conntrack counters", &request, parse_cpu)?;
+    let per_cpu =
+        Netlink::netfilter()?.dump(text!("the conntrack counters", "连接跟踪计数器"), &request, parse_cpu)?;
     let mut sums = Counters::new();
     for (name, value) in per_cpu.into_iter().flatten() {
         add(&mut sums, name, value);
     }
     if sums.is_empty() {
-        return Err(Error::new("read", "the conntrack counters", "the kernel sent none"));
+        return Err(Error::new(
+            text!("read {object}", "读取{object}"),
+            text!("the conntrack counters", "连接跟踪计数器"),
+            text!("the kernel sent none", "内核没有返回任何数据").phrase(),
+        ));
     }
     Ok(sums)
 }

@@ -5,6 +5,7 @@ use crate::sys::ethtool::Ethtool;
 use netlink_bindings::utils::parse_u64;
 use std::collections::BTreeMap;
 use whydrop_model::snapshot::Counters;
+use whydrop_model::text;
 
 /// ETH_GSTRING_LEN.
 const NAME: usize = 32;
@@ -12,7 +13,13 @@ const NAME: usize = 32;
 /// Statistics by device, for those of `names` whose driver has any; a device that vanished meanwhile is left out.
 /// Needs no privilege.
 pub fn read<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, Counters>> {
-    let mut ethtool = Ethtool::open().map_err(|e| Error::io("open", "a socket for ethtool", &e))?;
+    let mut ethtool = Ethtool::open().map_err(|e| {
+        Error::io(
+            text!("open {object}", "打开 {object}"),
+            text!("a socket for ethtool", "ethtool 所用的套接字"),
+            &e,
+        )
+    })?;
     let mut devices = BTreeMap::new();
     for name in names {
         match ethtool.statistics(name) {
@@ -20,7 +27,13 @@ pub fn read<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String,
                 devices.insert(name.to_owned(), parse(&names, &values));
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENODEV)) => (),
-            Err(error) => return Err(Error::io("read the driver statistics of", name, &error)),
+            Err(error) => {
+                return Err(Error::io(
+                    text!("read the driver statistics of {object}", "读取 {object} 的驱动统计"),
+                    name,
+                    &error,
+                ));
+            }
         }
     }
     Ok(devices)

@@ -8,6 +8,7 @@ use crate::sys::attributes::Attributes;
 use crate::sys::netlink::Netlink;
 use netlink_bindings::tc;
 use whydrop_model::snapshot::{Class, Qdisc, TcAction, TcFilter};
+use whydrop_model::text;
 
 /// Parent of the filters of the ingress hook (of `ingress` and `clsact`).
 const TC_H_CLSACT_INGRESS: u32 = 0xffff_fff2;
@@ -25,7 +26,7 @@ pub fn read(route: &mut Netlink, qdiscs: &[Qdisc], classes: &[Class]) -> Result<
     for (link, parent) in places(qdiscs, classes) {
         let header = tc::Tcmsg { ifindex: link.cast_signed(), parent, ..Default::default() };
         let request = tc::Request::new().op_gettfilter_dump(&header);
-        filters.extend(route.dump("the tc filters", &request, parse)?);
+        filters.extend(route.dump(text!("the tc filters", "tc 过滤器"), &request, parse)?);
     }
     Ok(filters)
 }

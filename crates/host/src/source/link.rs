@@ -7,8 +7,8 @@ use crate::sys::netlink::Netlink;
 use netlink_bindings::rt_link;
 use netlink_bindings::utils::{parse_i32, parse_u32, parse_u64};
 use std::collections::BTreeMap;
-use whydrop_model::Reading;
 use whydrop_model::snapshot::{Counters, Link, Xdp};
+use whydrop_model::{Reading, text};
 
 /// Length of struct ifinfomsg.
 const HEADER: usize = 16;
@@ -65,7 +65,7 @@ pub struct LinkAndSettings {
 /// All interfaces of the namespace of `route`. Needs no privilege.
 pub fn read(route: &mut Netlink) -> Result<Vec<LinkAndSettings>> {
     let request = rt_link::Request::new().op_getlink_dump(&rt_link::Ifinfomsg::default());
-    route.dump("the interfaces", &request, parse)
+    route.dump(text!("the interfaces", "接口"), &request, parse)
 }
 
 fn parse(message: &[u8]) -> Option<LinkAndSettings> {

@@ -5,7 +5,7 @@ use crate::sys::attributes::{Attributes, mac};
 use crate::sys::netlink::Netlink;
 use netlink_bindings::rt_neigh;
 use netlink_bindings::utils::{parse_u16, parse_u32};
-use whydrop_model::snapshot::Neighbour;
+use whydrop_model::{snapshot::Neighbour, text};
 
 /// Length of struct ndmsg.
 const HEADER: usize = 12;
@@ -13,7 +13,7 @@ const HEADER: usize = 12;
 /// All neighbour entries, IPv4 and IPv6, those of multicast and loopback (`noarp`) included. Needs no privilege.
 pub fn read(route: &mut Netlink) -> Result<Vec<Neighbour>> {
     let request = rt_neigh::Request::new().op_getneigh_dump(&rt_neigh::Ndmsg::default());
-    route.dump("the neighbours", &request, parse)
+    route.dump(text!("the neighbours", "邻居表"), &request, parse)
 }
 
 fn parse(message: &[u8]) -> Option<Neighbour> {

@@ -6,7 +6,7 @@ use crate::sys::netlink::Netlink;
 use netlink_bindings::rt_rule;
 use netlink_bindings::utils::{parse_u16, parse_u32};
 use std::net::IpAddr;
-use whydrop_model::snapshot::PolicyRule;
+use whydrop_model::{snapshot::PolicyRule, text};
 
 /// Length of struct fib_rule_hdr.
 const HEADER: usize = 12;
@@ -36,7 +36,9 @@ pub fn read(route: &mut Netlink) -> Result<Vec<PolicyRule>> {
     for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
         let header = rt_rule::FibRuleHdr { family, ..Default::default() };
         let request = rt_rule::Request::new().op_getrule_dump(&header);
-        rules.extend(route.dump("the policy rules", &request, |message| parse(message, family))?);
+        rules.extend(route.dump(text!("the policy rules", "策略路由规则"), &request, |message| {
+            parse(message, family)
+        })?);
     }
     Ok(rules)
 }

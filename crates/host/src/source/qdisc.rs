@@ -7,6 +7,7 @@ use crate::sys::netlink::Netlink;
 use netlink_bindings::tc;
 use netlink_bindings::utils::parse_u32;
 use whydrop_model::snapshot::{Link, Qdisc};
+use whydrop_model::text;
 
 /// Length of struct tcmsg.
 pub const HEADER: usize = 20;
@@ -36,7 +37,7 @@ impl TcHeader {
 /// count in their parents). Needs no privilege.
 pub fn read(route: &mut Netlink, links: &[Link]) -> Result<Vec<Qdisc>> {
     let request = tc::Request::new().op_getqdisc_dump(&tc::Tcmsg::default());
-    route.dump("the qdiscs", &request, |message| {
+    route.dump(text!("the qdiscs", "队列规则"), &request, |message| {
         let link = TcHeader::parse(message)?.link;
         parse(message, links.iter().find(|l| l.index == link).and_then(|l| l.txqlen))
     })

@@ -7,6 +7,7 @@ use netlink_bindings::rt_route;
 use netlink_bindings::utils::{parse_u16, parse_u32};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use whydrop_model::snapshot::{NextHop, Route};
+use whydrop_model::text;
 
 /// Length of struct rtmsg.
 const HEADER: usize = 12;
@@ -49,7 +50,7 @@ pub fn read(route: &mut Netlink) -> Result<Vec<Route>> {
     for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
         let header = rt_route::Rtmsg { rtm_family: family, ..Default::default() };
         let request = rt_route::Request::new().op_getroute_dump(&header);
-        routes.extend(route.dump("the routes", &request, |message| parse(message, family))?);
+        routes.extend(route.dump(text!("the routes", "路由"), &request, |message| parse(message, family))?);
     }
     Ok(routes)
 }

@@ -8,6 +8,7 @@ use netlink_bindings::inet_diag;
 use netlink_bindings::utils::{parse_u16, parse_u32};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use whydrop_model::snapshot::{Counters, Protocol, Socket};
+use whydrop_model::text;
 
 /// Length of struct inet_diag_msg.
 const HEADER: usize = 72;
@@ -65,7 +66,11 @@ pub fn read(diag: &mut Netlink, sockstat: Option<&Counters>, owners: &Owners) ->
         };
         // The operation is the same for every protocol; the header names the one that is meant.
         let request = inet_diag::Request::new().op_tcp_diag_dump(&header);
-        sockets.extend(diag.dump("the sockets", &request, |message| parse(message, protocol, owners))?);
+        sockets.extend(
+            diag.dump(text!("the sockets", "套接字"), &request, |message| {
+                parse(message, protocol, owners)
+            })?,
+        );
     }
     Ok(sockets)
 }

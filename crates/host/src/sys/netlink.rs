@@ -10,6 +10,9 @@ use netlink_bindings::utils::{IterableChunks, parse_i32, parse_u16, parse_u32};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use whydrop_model::{Text, text};
+
+const READ: Text = text!("read {object}", "读取{object}");
 
 const HEADER: usize = 16;
 /// The kernel fills at most 32 KiB per read of a dump (net/netlink/af_netlink.c:netlink_dump); a single message
@@ -40,26 +43,26 @@ pub struct Netlink {
 impl Netlink {
     /// NETLINK_ROUTE: links, addresses, routes, tc.
     pub fn route() -> Result<Self> {
-        Self::open(libc::NETLINK_ROUTE, "the route netlink")
+        Self::open(libc::NETLINK_ROUTE, text!("the route netlink", "rtnetlink"))
     }
 
     /// NETLINK_NETFILTER: nftables, conntrack.
     pub fn netfilter() -> Result<Self> {
-        Self::open(libc::NETLINK_NETFILTER, "the netfilter netlink")
+        Self::open(libc::NETLINK_NETFILTER, text!("the netfilter netlink", "nfnetlink"))
     }
 
     /// NETLINK_SOCK_DIAG: sockets.
     pub fn sock_diag() -> Result<Self> {
-        Self::open(libc::NETLINK_SOCK_DIAG, "the socket netlink")
+        Self::open(libc::NETLINK_SOCK_DIAG, text!("the socket netlink", "sock_diag netlink"))
     }
 
     /// NETLINK_GENERIC: families that the kernel numbers at run time.
     pub fn generic() -> Result<Self> {
-        Self::open(libc::NETLINK_GENERIC, "the generic netlink")
+        Self::open(libc::NETLINK_GENERIC, text!("the generic netlink", "generic netlink"))
     }
 
-    fn open(protocol: libc::c_int, name: &'static str) -> Result<Self> {
-        let fail = |e: io::Error| Error::io("open", name, &e);
+    fn open(protocol: libc::c_int, name: Text) -> Result<Self> {
+        let fail = |e: io::Error| Error::io(text!("open {object}", "打开 {object}"), name, &e);
         let number = u32::try_from(protocol).ok().and_then(std::num::NonZeroU32::new);
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,
@@ -88,18 +91,18 @@ impl Netlink {
     /// to rest fails, since half a table must not pass for a whole one.
     pub fn dump<R: NetlinkRequest, T>(
         &mut self,
-        object: &'static str,
+        object: Text,
         request: &R,
         parse: impl FnMut(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>> {
-        let kind = self.kind_of(request).map_err(|e| Error::io("read", object, &e))?;
+        let kind = self.kind_of(request).map_err(|e| Error::io(READ, object, &e))?;
         self.dump_raw(object, kind, request.payload(), parse)
     }
 
     /// As [`Netlink::dump`], for requests that the bindings lack: message type and payload by hand.
     pub fn dump_raw<T>(
         &mut self,
-        object: &'static str,
+        object: Text,
         kind: u16,
         payload: &[u8],
         mut parse: impl FnMut(&[u8]) -> Option<T>,
@@ -109,12 +112,17 @@ impl Netlink {
             let mut collect = |reply: &[u8]| entries.extend(parse(reply));
             let whole = self
                 .transact(kind, NLM_F_REQUEST | NLM_F_DUMP, payload, &mut collect)
-                .map_err(|e| Error::io("read", object, &e))?;
+                .map_err(|e| Error::io(READ, object, &e))?;
             if whole {
                 return Ok(entries);
             }
         }
-        Err(Error::new("read", object, format!("it changed during each of {ATTEMPTS} reads")))
+        Err(Error::new(
+            READ,
+            object,
+            text!("it changed during each of {n} reads", "{n} 次读取期间内容每次都在变化")
+                .fill(&[("n", &ATTEMPTS)]),
+        ))
     }
 
     /// Sends one request and waits for its acknowledgement. The error carries the kernel's own sentence, if it
@@ -390,7 +398,7 @@ mod tests {
     fn dumps_and_refusals_of_this_kernel() {
         let mut route = Netlink::route().unwrap();
         let request = rt_link::Request::new().op_getlink_dump(&rt_link::Ifinfomsg::default());
-        let links = route.dump("links", &request, |reply| Some(reply.len())).unwrap();
+        let links = route.dump(text!("links", "接口"), &request, |reply| Some(reply.len())).unwrap();
         assert!(!links.is_empty());
         let header = rt_link::Ifinfomsg { ifi_index: i32::MAX, ..Default::default() };
         let request = rt_link::Request::new().op_getlink_do(&header);
@@ -398,6 +406,6 @@ mod tests {
         assert_eq!(errno(&error), Some(libc::ENODEV));
         // The socket serves on after a refusal.
         let request = rt_link::Request::new().op_getlink_dump(&rt_link::Ifinfomsg::default());
-        assert_eq!(route.dump("links", &request, |_| Some(())).unwrap().len(), links.len());
+        assert_eq!(route.dump(text!("links", "接口"), &request, |_| Some(())).unwrap().len(), links.len());
     }
 }

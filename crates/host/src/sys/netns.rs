@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use whydrop_model::text;
 
 /// An open network namespace. It stays usable after its name or its last process is gone.
 #[derive(Debug)]
@@ -26,8 +27,13 @@ impl Netns {
         let thread = std::thread::spawn(|| {
             // SAFETY: only the network namespace of this thread changes, and the thread ends here; descriptors
             // stay shared.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
-                .map_err(|e| Error::io("create", "a network namespace", &e.into()))?;
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(|e| {
+                Error::io(
+                    text!("create {object}", "创建{object}"),
+                    text!("a network namespace", "网络命名空间"),
+                    &e.into(),
+                )
+            })?;
             Self::current()
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -35,8 +41,13 @@ impl Netns {
 
     /// A namespace by path (`/run/netns/web`, `/proc/PID/ns/net`).
     pub fn open(path: &Path) -> Result<Self> {
-        let fail =
-            |e: &std::io::Error| Error::io("open the network namespace", path.display().to_string(), e);
+        let fail = |e: &std::io::Error| {
+            Error::io(
+                text!("open the network namespace {object}", "打开网络命名空间 {object}"),
+                path.display().to_string(),
+                e,
+            )
+        };
         let file = File::open(path).map_err(|e| fail(&e))?;
         let inode = file.metadata().map_err(|e| fail(&e))?.ino();
         Ok(Self { file, inode })
@@ -49,7 +60,13 @@ impl Netns {
 
     /// A second handle on the same namespace.
     pub fn try_clone(&self) -> Result<Self> {
-        let file = self.file.try_clone().map_err(|e| Error::io("duplicate", "a network namespace", &e))?;
+        let file = self.file.try_clone().map_err(|e| {
+            Error::io(
+                text!("duplicate {object}", "复制{object}"),
+                text!("a network namespace", "网络命名空间"),
+                &e,
+            )
+        })?;
         Ok(Self { file, inode: self.inode })
     }
 
@@ -73,8 +90,14 @@ impl Netns {
         if Self::current()?.inode == self.inode {
             return Ok(());
         }
-        move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|e| Error::io("enter", format!("the network namespace {}", self.inode), &e.into()))
+        move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|e| {
+            Error::io(
+                text!("enter {object}", "进入{object}"),
+                text!("the network namespace {inode}", "网络命名空间 {inode}")
+                    .fill(&[("inode", &self.inode)]),
+                &e.into(),
+            )
+        })
     }
 }
 

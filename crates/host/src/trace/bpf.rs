@@ -12,12 +12,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use whydrop_model::{DropCount, DropEvent};
+use whydrop_model::{DropCount, DropEvent, Phrase, Text, text};
 
 /// Compiled from `bpf/` by `cargo xtask bpf`; CI compares the hash of its sources.
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/drops.bpf.o");
 /// What is loaded, with what it needs, for errors.
-const NEEDS: &str = "the BPF program (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)";
+const NEEDS: Text = text!(
+    "the BPF program (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)",
+    "BPF 程序（需要 CAP_BPF 与 CAP_PERFMON，或 CAP_SYS_ADMIN）"
+);
 const TRACEPOINT: &str = "kfree_skb";
 /// Samples taken from the ring in one poll, so that a storm cannot hold the caller.
 const PER_POLL: usize = 16_384;
@@ -49,8 +52,13 @@ impl BpfSource {
         let mut loader = EbpfLoader::new();
         // The loader parses the kernel's types for itself and does not lend them; two copies at a time are 20 MiB.
         loader.btf(None);
-        let btf =
-            Btf::from_sys_fs().map_err(|e| Error::new("read", "/sys/kernel/btf/vmlinux", e.to_string()))?;
+        let btf = Btf::from_sys_fs().map_err(|e| {
+            Error::new(
+                text!("read {object}", "读取 {object}"),
+                "/sys/kernel/btf/vmlinux",
+                Phrase::same(e.to_string()),
+            )
+        })?;
         let mut ebpf = loader
             .btf(Some(&btf))
             .override_global("only_targets", &only_targets, true)
@@ -61,10 +69,21 @@ impl BpfSource {
         let program = attach(&mut ebpf, step, &btf).map_err(|e| program_error(&e))?;
         let unwatched = signals::attach(&mut ebpf);
         let mut take = |name: &str| {
-            ebpf.take_map(name)
-                .ok_or_else(|| Error::new("find", format!("the BPF map {name}"), "not in the object"))
+            ebpf.take_map(name).ok_or_else(|| {
+                Error::new(
+                    text!("find {object}", "找到 {object}"),
+                    text!("the BPF map {name}", "BPF 映射 {name}").fill(&[("name", &name)]),
+                    text!("not in the object", "目标文件中没有它").phrase(),
+                )
+            })
         };
-        let map_error = |e: aya::maps::MapError| Error::new("open", "a BPF map", e.to_string());
+        let map_error = |e: aya::maps::MapError| {
+            Error::new(
+                text!("open {object}", "打开 {object}"),
+                text!("a BPF map", "BPF 映射"),
+                Phrase::same(e.to_string()),
+            )
+        };
         Ok(Self {
             ring: RingBuf::try_from(take("samples")?).map_err(map_error)?,
             counts: PerCpuHashMap::try_from(take("counts")?).map_err(map_error)?,
@@ -118,7 +137,13 @@ impl BpfSource {
         type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>, Option<u8>);
         let mut rows: BTreeMap<Row, DropCount> = BTreeMap::new();
         for entry in self.counts.iter() {
-            let (bytes, per_cpu) = entry.map_err(|e| Error::new("read", "the drop counts", e.to_string()))?;
+            let (bytes, per_cpu) = entry.map_err(|e| {
+                Error::new(
+                    text!("read {object}", "读取{object}"),
+                    text!("the drop counts", "丢包计数"),
+                    Phrase::same(e.to_string()),
+                )
+            })?;
             let shape = Shape::parse(&bytes);
             let drops: u64 = per_cpu.iter().sum();
             let reason = self.names.reason(shape.reason);
@@ -151,9 +176,13 @@ impl BpfSource {
 
     fn lost(&self, index: u32) -> Result<u64> {
         let per_cpu = self.losses.get(&index, 0);
-        per_cpu
-            .map(|values| values.iter().sum())
-            .map_err(|e| Error::new("read", "the tracer's losses", e.to_string()))
+        per_cpu.map(|values| values.iter().sum()).map_err(|e| {
+            Error::new(
+                text!("read {object}", "读取{object}"),
+                text!("the tracer's losses", "追踪器自身的遗漏数"),
+                Phrase::same(e.to_string()),
+            )
+        })
     }
 }
 
@@ -208,12 +237,21 @@ fn attach(ebpf: &mut Ebpf, step: Step, btf: &Btf) -> std::result::Result<OwnedFd
 
 /// Inodes of network namespaces fit into 32 bits in the kernel (struct ns_common).
 fn fill_targets(ebpf: &mut Ebpf, netns: &[u64]) -> Result<()> {
-    let fail = |reason: String| Error::new("fill", "the BPF map targets", reason);
-    let map = ebpf.map_mut("targets").ok_or_else(|| fail("not in the object".into()))?;
-    let mut targets = BpfHashMap::<_, u32, u8>::try_from(map).map_err(|e| fail(e.to_string()))?;
+    let fail = |reason: Phrase| {
+        Error::new(
+            text!("fill {object}", "填写 {object}"),
+            text!("the BPF map targets", "BPF 映射 targets"),
+            reason,
+        )
+    };
+    let map = ebpf
+        .map_mut("targets")
+        .ok_or_else(|| fail(text!("not in the object", "目标文件中没有它").phrase()))?;
+    let mut targets =
+        BpfHashMap::<_, u32, u8>::try_from(map).map_err(|e| fail(Phrase::same(e.to_string())))?;
     for &inode in netns {
-        let inode = u32::try_from(inode).map_err(|e| fail(e.to_string()))?;
-        targets.insert(inode, 1, 0).map_err(|e| fail(e.to_string()))?;
+        let inode = u32::try_from(inode).map_err(|e| fail(Phrase::same(e.to_string())))?;
+        targets.insert(inode, 1, 0).map_err(|e| fail(Phrase::same(e.to_string())))?;
     }
     Ok(())
 }
@@ -235,11 +273,11 @@ fn load_error(error: &EbpfError) -> Error {
 
 fn program_error(error: &ProgramError) -> Error {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let mut refused = Error::io("load", NEEDS, io_error);
+        let mut refused = Error::io(text!("load {object}", "加载 {object}"), NEEDS, io_error);
         // The verifier's verdict stands last; before it come thousands of lines of its way there.
         let log = verifier_log.to_string();
         if let Some(verdict) = log.lines().rev().find(|l| !l.is_empty() && !l.starts_with("processed ")) {
-            refused.reason = format!("{} ({verdict})", refused.reason);
+            refused = refused.with_detail(verdict);
         }
         return refused;
     }
@@ -251,9 +289,9 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> Error {
     let mut cause = Some(error);
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return Error::io("load", NEEDS, io);
+            return Error::io(text!("load {object}", "加载 {object}"), NEEDS, io);
         }
         cause = inner.source();
     }
-    Error::new("load", NEEDS, error.to_string())
+    Error::new(text!("load {object}", "加载 {object}"), NEEDS, Phrase::same(error.to_string()))
 }

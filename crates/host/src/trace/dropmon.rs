@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use std::os::fd::OwnedFd;
-use whydrop_model::DropEvent;
 use whydrop_model::shell::sanitize;
+use whydrop_model::text;
+use whydrop_model::{DropEvent, Text};
 
 const NAME: &str = "NET_DM";
 /// include/uapi/linux/genetlink.h.
@@ -90,20 +91,26 @@ impl DropMonitor {
             attribute(TRUNC_LEN, &KEPT.to_ne_bytes()),
             attribute(QUEUE_LEN, &QUEUE.to_ne_bytes()),
         ];
-        monitor.command("configure", CONFIG, &config.concat())?;
+        monitor.command(text!("configure {object}", "配置 {object}"), CONFIG, &config.concat())?;
         // Hardware drops need devlink; without it software drops are still worth having.
         let both = [attribute(SW_DROPS, &[]), attribute(HW_DROPS, &[])].concat();
-        if monitor.command("start", START, &both).is_err() {
-            monitor.command("start", START, &attribute(SW_DROPS, &[]))?;
+        if monitor.command(text!("start {object}", "启动 {object}"), START, &both).is_err() {
+            monitor.command(text!("start {object}", "启动 {object}"), START, &attribute(SW_DROPS, &[]))?;
         }
         monitor.stopped = false;
         Ok(monitor)
     }
 
-    fn command(&mut self, operation: &'static str, command: u8, attributes: &[u8]) -> Result<()> {
+    fn command(&mut self, operation: Text, command: u8, attributes: &[u8]) -> Result<()> {
         let payload = [&[command, VERSION, 0, 0], attributes].concat();
         let sent = self.netlink.get_raw(self.family, &payload, |_| None::<()>);
-        sent.map(drop).map_err(|e| Error::io(operation, "the drop monitor (CAP_NET_ADMIN)", &e))
+        sent.map(drop).map_err(|e| {
+            Error::io(
+                operation,
+                text!("the drop monitor (CAP_NET_ADMIN)", "drop_monitor（CAP_NET_ADMIN）"),
+                &e,
+            )
+        })
     }
 
     /// Drops that found no room in the monitor's own queues since the machine started.
@@ -111,8 +118,20 @@ impl DropMonitor {
         let payload = [STATS_GET, VERSION, 0, 0];
         let reply =
             self.netlink.get_raw(self.family, &payload, |reply| Some(lost_of(reply.get(GENERIC_HEADER..)?)));
-        let lost = reply.map_err(|e| Error::io("read the statistics of", "the drop monitor", &e))?;
-        lost.ok_or_else(|| Error::new("read the statistics of", "the drop monitor", "no answer"))
+        let lost = reply.map_err(|e| {
+            Error::io(
+                text!("read the statistics of {object}", "读取 {object} 的统计"),
+                text!("the drop monitor", "drop_monitor"),
+                &e,
+            )
+        })?;
+        lost.ok_or_else(|| {
+            Error::new(
+                text!("read the statistics of {object}", "读取 {object} 的统计"),
+                text!("the drop monitor", "drop_monitor"),
+                text!("no answer", "没有应答").phrase(),
+            )
+        })
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -120,7 +139,11 @@ impl DropMonitor {
             return Ok(());
         }
         self.stopped = true;
-        self.command("stop", STOP, &[attribute(SW_DROPS, &[]), attribute(HW_DROPS, &[])].concat())
+        self.command(
+            text!("stop {object}", "停止 {object}"),
+            STOP,
+            &[attribute(SW_DROPS, &[]), attribute(HW_DROPS, &[])].concat(),
+        )
     }
 }
 
@@ -137,7 +160,13 @@ impl Source for DropMonitor {
                     self.lost_here += 1;
                     continue;
                 }
-                Err(e) => return Err(Error::io("read", "the drop monitor", &e.into())),
+                Err(e) => {
+                    return Err(Error::io(
+                        text!("read {object}", "读取 {object}"),
+                        text!("the drop monitor", "drop_monitor"),
+                        &e.into(),
+                    ));
+                }
             };
             let datagram = self.buffer.get(..length).unwrap_or(&[]);
             if let Some(event) = parse(datagram, self.family) {
@@ -175,12 +204,30 @@ fn find_family(netlink: &mut Netlink) -> Result<u16> {
         let mut attributes = IterableChunks::new(reply.get(GENERIC_HEADER..)?);
         attributes.find(|(header, _)| header.r#type == CTRL_ATTR_FAMILY_ID).and_then(|(_, id)| parse_u16(id))
     });
-    let found = found.map_err(|e| Error::io("find", "the drop monitor (module drop_monitor)", &e))?;
-    found.ok_or_else(|| Error::new("find", "the drop monitor (module drop_monitor)", "no answer"))
+    let found = found.map_err(|e| {
+        Error::io(
+            text!("find {object}", "找到 {object}"),
+            text!("the drop monitor (module drop_monitor)", "drop_monitor（内核模块）"),
+            &e,
+        )
+    })?;
+    found.ok_or_else(|| {
+        Error::new(
+            text!("find {object}", "找到 {object}"),
+            text!("the drop monitor (module drop_monitor)", "drop_monitor（内核模块）"),
+            text!("no answer", "没有应答").phrase(),
+        )
+    })
 }
 
 fn subscribe() -> Result<OwnedFd> {
-    let fail = |e: Errno| Error::io("subscribe to", "the drop monitor", &e.into());
+    let fail = |e: Errno| {
+        Error::io(
+            text!("subscribe to {object}", "订阅 {object}"),
+            text!("the drop monitor", "drop_monitor"),
+            &e.into(),
+        )
+    };
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(GENERIC))
         .map_err(fail)?;

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use whydrop_model::drops::Signal;
-use whydrop_model::{DropCount, DropEvent, DropLog};
+use whydrop_model::{DropCount, DropEvent, DropLog, Lang, Phrase, text};
 
 /// Reason of the row that holds the drops for whose shape the count map had no room.
 pub const OTHER: &str = "OTHER";
@@ -96,9 +96,26 @@ impl Default for TraceOptions {
 pub struct LadderReport(pub Vec<(Step, Error)>);
 
 impl LadderReport {
-    /// One line per step.
+    /// One sentence per step.
+    pub fn phrases(&self) -> Vec<Phrase> {
+        let told = text!("{step}: {error}", "{step}：{error}");
+        let phrase = |(step, error): &(Step, Error)| {
+            told.with(&[("step", &step.word().into()), ("error", &error.phrase())])
+        };
+        self.0.iter().map(phrase).collect()
+    }
+
+    /// All of them in one line.
+    pub fn phrase(&self) -> Phrase {
+        let side = |lang, between| {
+            self.phrases().iter().map(|phrase| phrase.get(lang)).collect::<Vec<_>>().join(between)
+        };
+        Phrase { en: side(Lang::En, "; "), zh: side(Lang::Zh, "；") }
+    }
+
+    /// One line per step, for records.
     pub fn words(&self) -> Vec<String> {
-        self.0.iter().map(|(step, error)| format!("{}: {error}", step.word())).collect()
+        self.phrases().into_iter().map(|phrase| phrase.en).collect()
     }
 
     /// True if a privilege would help: the best step was refused for want of one.
@@ -109,7 +126,7 @@ impl LadderReport {
 
 impl std::fmt::Display for LadderReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.words().join("; "))
+        f.write_str(&self.phrase().en)
     }
 }
 
@@ -201,9 +218,13 @@ impl Recording {
     pub fn stop(self) -> Result<DropLog> {
         self.stop.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        self.thread
-            .join()
-            .unwrap_or_else(|_| Err(Error::new("record", "drop events", "the tracer's thread ended")))
+        self.thread.join().unwrap_or_else(|_| {
+            Err(Error::new(
+                text!("record {object}", "记录{object}"),
+                text!("drop events", "丢包事件"),
+                text!("the tracer's thread ended", "追踪线程已退出").phrase(),
+            ))
+        })
     }
 }
 

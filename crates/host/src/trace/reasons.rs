@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::fs;
+use whydrop_model::text;
 
 const DIRECTORY: &str = "/sys/kernel/btf";
 /// Enumerations whose values appear as reasons: include/net/dropreason-core.h and the subsystems registered with
@@ -20,10 +21,16 @@ impl Reasons {
     /// Reads the enumerations of the kernel and of loaded modules.
     pub fn read() -> Result<Self> {
         let path = format!("{DIRECTORY}/vmlinux");
-        let kernel = fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+        let kernel =
+            fs::read(&path).map_err(|e| Error::io(text!("read {object}", "读取 {object}"), &path, &e))?;
         let mut names = HashMap::new();
-        let strings = collect(&kernel, &[], &mut names)
-            .ok_or_else(|| Error::new("read", &path, "not the type information of a kernel"))?;
+        let strings = collect(&kernel, &[], &mut names).ok_or_else(|| {
+            Error::new(
+                text!("read {object}", "读取 {object}"),
+                &path,
+                text!("not the type information of a kernel", "不是内核的类型信息").phrase(),
+            )
+        })?;
         for module in MODULES {
             // Absent unless the module is loaded; its reasons cannot occur then.
             if let Ok(split) = fs::read(format!("{DIRECTORY}/{module}")) {

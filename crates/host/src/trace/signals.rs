@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use aya::Ebpf;
 use aya::maps::{Map, MapData, PerCpuHashMap};
 use aya::programs::{ProgramError, RawTracePoint};
-use whydrop_model::drops::Signal;
+use whydrop_model::{Phrase, Text, drops::Signal, text};
 
 /// Tracepoints in the order of `enum signal` in bpf/drops.h; the programs are called as their tracepoints.
 const TRACEPOINTS: [&str; 5] = [
@@ -17,6 +17,7 @@ const TRACEPOINTS: [&str; 5] = [
 ];
 /// Bytes of `struct signal_key`.
 const KEY_BYTES: usize = 12;
+const MAP: Text = text!("the BPF map signals", "BPF 映射 signals");
 
 /// Counts of signals.
 pub struct Signals {
@@ -46,13 +47,17 @@ impl Signals {
     /// Takes the map.
     pub fn new(map: Map, unwatched: Vec<String>) -> Result<Self> {
         let map = PerCpuHashMap::try_from(map);
-        let map = map.map_err(|e| Error::new("open", "the BPF map signals", e.to_string()))?;
+        let map = map.map_err(|e| {
+            Error::new(text!("open {object}", "打开 {object}"), MAP, Phrase::same(e.to_string()))
+        })?;
         Ok(Self { map, unwatched })
     }
 
     /// What was counted so far.
     pub fn counts(&self) -> Result<Vec<Signal>> {
-        let fail = |e: aya::maps::MapError| Error::new("read", "the BPF map signals", e.to_string());
+        let fail = |e: aya::maps::MapError| {
+            Error::new(text!("read {object}", "读取 {object}"), MAP, Phrase::same(e.to_string()))
+        };
         let entries = self.map.iter().map(|entry| entry.map_err(fail));
         let signal = |entry: Result<([u8; KEY_BYTES], _)>| {
             let (key, per_cpu): (_, aya::maps::PerCpuValues<u64>) = match entry {

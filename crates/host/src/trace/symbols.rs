@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use whydrop_model::text;
 
 const PATH: &str = "/proc/kallsyms";
 /// KSYM_NAME_LEN is 512, and a module's name follows.
@@ -21,11 +22,19 @@ pub struct Symbols {
 impl Symbols {
     /// Reads the list. Fails if the kernel hides addresses (kptr_restrict without CAP_SYSLOG).
     pub fn read() -> Result<Self> {
-        let fail = |e: std::io::Error| Error::io("read", PATH, &e);
+        let fail = |e: std::io::Error| Error::io(text!("read {object}", "读取 {object}"), PATH, &e);
         let file = BufReader::with_capacity(64 * 1024, File::open(PATH).map_err(fail)?);
         let symbols = Self::parse(file).map_err(fail)?;
         if symbols.entries.is_empty() {
-            return Err(Error::new("read", PATH, "addresses are hidden (kptr_restrict, needs CAP_SYSLOG)"));
+            return Err(Error::new(
+                text!("read {object}", "读取 {object}"),
+                PATH,
+                text!(
+                    "addresses are hidden (kptr_restrict, needs CAP_SYSLOG)",
+                    "地址被隐藏（kptr_restrict，需要 CAP_SYSLOG）"
+                )
+                .phrase(),
+            ));
         }
         Ok(symbols)
     }

@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use whydrop_model::shell::sanitize;
-use whydrop_model::{DropEvent, Reading};
+use whydrop_model::{DropEvent, Reading, text};
 
 const EVENT: &str = "events/skb/kfree_skb";
 /// Kernel memory per CPU: about 20,000 events between two polls.
@@ -48,7 +48,13 @@ impl TracefsSource {
         let instances = root.join("instances");
         remove_abandoned(&instances);
         let instance = instances.join(format!("whydrop-{}", std::process::id()));
-        fs::create_dir(&instance).map_err(|e| Error::io("make", "an instance of tracefs", &e))?;
+        fs::create_dir(&instance).map_err(|e| {
+            Error::io(
+                text!("make {object}", "创建 {object}"),
+                text!("an instance of tracefs", "tracefs 实例"),
+                &e,
+            )
+        })?;
         match Self::switch_on(&instance) {
             Ok(pipe) => Ok(Self {
                 instance,
@@ -71,8 +77,13 @@ impl TracefsSource {
         write(instance, "trace_clock", "mono")?;
         let pipe = instance.join("trace_pipe");
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let pipe = rustix::fs::open(&pipe, flags, Mode::empty())
-            .map_err(|e| Error::io("open", "trace_pipe of tracefs", &e.into()))?;
+        let pipe = rustix::fs::open(&pipe, flags, Mode::empty()).map_err(|e| {
+            Error::io(
+                text!("open {object}", "打开 {object}"),
+                text!("trace_pipe of tracefs", "tracefs 的 trace_pipe"),
+                &e.into(),
+            )
+        })?;
         write(instance, &format!("{EVENT}/enable"), "1")?;
         Ok(File::from(pipe))
     }
@@ -88,7 +99,13 @@ impl TracefsSource {
                 Ok(read) => read,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Error::io("read", "trace_pipe of tracefs", &e)),
+                Err(e) => {
+                    return Err(Error::io(
+                        text!("read {object}", "读取 {object}"),
+                        text!("trace_pipe of tracefs", "tracefs 的 trace_pipe"),
+                        &e,
+                    ));
+                }
             };
             total += read;
             self.rest.extend(chunk.iter().take(read));
@@ -158,7 +175,13 @@ impl Drop for TracefsSource {
 
 /// Opens tracefs without mounting it anywhere (Linux 5.2).
 fn open_tracefs() -> Result<OwnedFd> {
-    let fail = |e: rustix::io::Errno| Error::io("open", "tracefs (CAP_SYS_ADMIN)", &e.into());
+    let fail = |e: rustix::io::Errno| {
+        Error::io(
+            text!("open {object}", "打开 {object}"),
+            text!("tracefs (CAP_SYS_ADMIN)", "tracefs（CAP_SYS_ADMIN）"),
+            &e.into(),
+        )
+    };
     let context = rustix::mount::fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail)?;
     rustix::mount::fsconfig_create(&context).map_err(fail)?;
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(fail)
@@ -184,7 +207,13 @@ fn remove(instance: &Path) {
 }
 
 fn write(instance: &Path, file: &str, value: &str) -> Result<()> {
-    fs::write(instance.join(file), value).map_err(|e| Error::io("write", format!("{file} of tracefs"), &e))
+    fs::write(instance.join(file), value).map_err(|e| {
+        Error::io(
+            text!("write {object}", "写入 {object}"),
+            text!("{file} of tracefs", "tracefs 的 {file}").fill(&[("file", &file)]),
+            &e,
+        )
+    })
 }
 
 /// `overrun: 12` and `dropped events: 0` in per_cpu/cpuN/stats.

@@ -114,7 +114,7 @@ part.
 #[test]
 fn an_error_names_operation_object_reason_and_remedy() {
     let problem = Problem {
-        reason: Some("operation not permitted".into()),
+        reason: Some(Phrase::same("operation not permitted")),
         needs: Some(cases::phrase(
             "CAP_NET_ADMIN in the namespace of the container",
             "该容器命名空间内的 CAP_NET_ADMIN",

@@ -5,6 +5,7 @@
 use super::observing::parse_duration;
 use super::standing::{self, Standing};
 use super::syn_lines;
+use crate::failure::Refusal;
 use crate::progress::Line;
 use crate::settings::{self, Colour, lang, say};
 use crate::signals;
@@ -61,7 +62,7 @@ pub fn run(args: DemoArgs) -> Result<u8> {
     let cancel = signals::cancel_flag()?;
     let missing = Need::Netem.missing();
     let mut standing = Standing::build(whydrop_lab::source_case(missing.is_none()), &args.name)?;
-    let told = Demo { args, cancel: &cancel }.tell(standing.lab(), missing.as_deref());
+    let told = Demo { args, cancel: &cancel }.tell(standing.lab(), missing.as_ref());
     drop(standing);
     match told {
         Err(error) if error.is::<Interrupted>() => {
@@ -108,7 +109,7 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
-    fn tell(&self, lab: &mut Lab, no_netem: Option<&str>) -> Result<Verdict> {
+    fn tell(&self, lab: &mut Lab, no_netem: Option<&Phrase>) -> Result<Verdict> {
         chapter(text!("1  A web server and its client", "1  一台 Web 服务器和它的客户端").phrase())?;
         print(
             &text!(
@@ -125,7 +126,7 @@ impl Demo<'_> {
                 "This kernel has no netem, so a third random rule, last on the way out, stands in for it.\n({why})",
                 "本内核没有 netem，因此用出站路径末端的第三条随机丢弃规则代替。\n（{why}）"
             );
-            print(&said.fill(&[("why", &sanitize(why, 200))]))?;
+            print(&said.fill(&[("why", &sanitize(why.get(lang()), 200))]))?;
         }
         lab.break_it()?;
         print(
@@ -191,7 +192,12 @@ impl Demo<'_> {
             }
             self.probe(lab, &spec, lines)
         });
-        let mut next = || results.next().context("the source case has two probes")?;
+        let mut next = || {
+            results.next().context(Refusal::new(text!(
+                "the demo did not get both of its results",
+                "演示没有得到全部两项结果"
+            )))?
+        };
         Ok(Measurement { syn: next()?, page: next()? })
     }
 

@@ -1,6 +1,7 @@
 //! `whydrop diagnose`: observe, judge, report.
 
 use super::observing::ObserveArgs;
+use crate::failure::Refusal;
 use crate::settings::{self, Colour, lang, say};
 use crate::signals;
 use anyhow::{Context, Result};
@@ -104,12 +105,14 @@ impl OutputArgs {
         }
         match &self.output {
             Some(path) => {
-                let name = path.display().to_string();
-                let file =
-                    File::create(path).with_context(|| format!("cannot write the report to {name}"))?;
+                let fail = || {
+                    let what = text!("cannot write the report to {path}", "无法把报告写入 {path}");
+                    Refusal::new(what.fill(&[("path", &path.display())]))
+                };
+                let file = File::create(path).with_context(fail)?;
                 let mut out = BufWriter::new(file);
                 self.render(report, false, &mut out)?;
-                out.flush().with_context(|| format!("cannot write the report to {name}"))
+                out.flush().with_context(fail)
             }
             None if self.quiet => Ok(()),
             None => {

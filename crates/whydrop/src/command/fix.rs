@@ -170,7 +170,13 @@ fn apply(observe: &ObserveArgs, chosen: &[Choice]) -> Result<Applied> {
     let plan = observe.plan()?;
     let open = |step: &'_ Step| -> Result<&targets::Resolved> {
         let known = plan.targets.iter().chain([&plan.from]).find(|r| r.target.id == step.target);
-        let gone = || Error::new("change", step.target.clone(), "its namespace is not part of this run");
+        let gone = || {
+            Error::new(
+                text!("change {object}", "改动 {object}"),
+                step.target.clone(),
+                text!("its namespace is not part of this run", "它的命名空间不在本次运行范围内").phrase(),
+            )
+        };
         Ok(known.ok_or_else(gone)?)
     };
     let mut steps: Vec<(&Target, &Netns, &Step)> = vec![];

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use whydrop_lab::{Fault, Need, State};
 use whydrop_model::shell::sanitize;
-use whydrop_model::{shell, text};
+use whydrop_model::{Phrase, Text, shell, text};
 use whydrop_report::error::Problem;
 
 /// First part of the names of the namespaces, unless another is wanted.
@@ -99,14 +99,14 @@ fn list() -> Result<u8> {
     // Each need is tried once, and only by those who may try.
     let root = rustix::process::geteuid().is_root();
     let needs = [Need::Netem, Need::Nftables, Need::IptablesNft, Need::IptablesLegacy];
-    let missing: Vec<(Need, String)> =
+    let missing: Vec<(Need, Phrase)> =
         needs.iter().filter(|_| root).filter_map(|need| Some((*need, need.missing()?))).collect();
     let mut out = std::io::stdout().lock();
     for fault in &faults {
         writeln!(out, "{:width$}  {}", fault.id, fault.title.get(lang()))?;
         if let Some((_, why)) = missing.iter().find(|(need, _)| fault.needs.contains(need)) {
             let note = text!("not on this machine: {why}", "本机无法制造：{why}")
-                .fill(&[("why", &sanitize(why, 200))]);
+                .fill(&[("why", &sanitize(why.get(lang()), 200))]);
             writeln!(out, "{:width$}  {}", "", note.get(lang()))?;
         }
     }
@@ -157,6 +157,8 @@ fn find(id: &str) -> Result<Fault> {
     })
 }
 
+const UNHEARD: Text = text!("cannot hear the process that holds the lab", "收不到保留现场的进程的输出");
+
 /// Starts a process that holds the lab, and tells what to try.
 fn up(args: &FaultArgs) -> Result<u8> {
     standing::need_root()?;
@@ -168,18 +170,24 @@ fn up(args: &FaultArgs) -> Result<u8> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("cannot start the process that holds the lab")?;
+        .context(Refusal::new(text!(
+            "cannot start the process that holds the lab",
+            "无法启动保留现场的进程"
+        )))?;
     let (Some(stdout), Some(mut stderr)) = (holder.stdout.take(), holder.stderr.take()) else {
-        anyhow::bail!("cannot hear the process that holds the lab");
+        return Err(Refusal::new(UNHEARD).into());
     };
     // It says in one line what to type, or it ends with an error.
     let mut words = String::new();
-    BufReader::new(stdout).read_line(&mut words).context("cannot hear the process that holds the lab")?;
+    BufReader::new(stdout).read_line(&mut words).context(Refusal::new(UNHEARD))?;
     if words.is_empty() {
         let mut said = String::new();
-        stderr.read_to_string(&mut said).context("cannot hear the process that holds the lab")?;
+        stderr.read_to_string(&mut said).context(Refusal::new(UNHEARD))?;
         std::io::stderr().lock().write_all(said.as_bytes())?;
-        holder.wait().context("cannot wait for the process that holds the lab")?;
+        holder.wait().context(Refusal::new(text!(
+            "cannot wait for the process that holds the lab",
+            "无法等待保留现场的进程"
+        )))?;
         return Ok(2);
     }
     let told = text!(
@@ -195,7 +203,7 @@ fn up(args: &FaultArgs) -> Result<u8> {
 fn hold(args: &FaultArgs) -> Result<u8> {
     let cancel = signals::cancel_flag()?;
     // Away from the terminal of whoever said `up`: closing it must not end the lab.
-    rustix::process::setsid().context("cannot leave the session")?;
+    rustix::process::setsid().context(Refusal::new(text!("cannot leave the session", "无法脱离会话")))?;
     let mut standing = Standing::build(find(&args.fault)?, &args.name)?;
     standing.lab().break_it()?;
     let words = shell::join(&standing.lab().words());

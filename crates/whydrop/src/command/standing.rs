@@ -71,7 +71,7 @@ impl Sweeper {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("cannot start the process that cleans up")?;
+            .context(Refusal::new(text!("cannot start the process that cleans up", "无法启动清理进程")))?;
         let lifeline = child.stdin.take();
         Ok(Self { child, lifeline })
     }
@@ -92,7 +92,10 @@ pub fn sweep(name: &str) -> Result<u8> {
     // process group leader, which a child is not.
     rustix::process::setsid().ok();
     let claimed = State::find(name)?;
-    std::io::stdin().lock().read_to_end(&mut vec![]).context("cannot wait for the lab's end")?;
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut vec![])
+        .context(Refusal::new(text!("cannot wait for the lab's end", "无法等待现场结束")))?;
     if let Some(state) =
         claimed.filter(|state| State::find(name).is_ok_and(|now| now.as_ref() == Some(state)))
     {

@@ -11,6 +11,7 @@ use entries::Layout;
 use std::io;
 use whydrop_model::Reading;
 use whydrop_model::netfilter::Chain;
+use whydrop_model::text;
 
 const NEEDS: &str = "CAP_NET_ADMIN and CAP_NET_RAW in the network namespace";
 /// Tables of the kernel: filter, nat, mangle, raw, security; bounded because the list is read from a file.
@@ -29,7 +30,7 @@ pub fn read(v6: bool) -> Reading<Vec<Chain>> {
                 if v6 { "ip6_tables" } else { "ip_tables" }
             ));
         }
-        Err(e) => return Error::io("read", list, &e).reading(NEEDS),
+        Err(e) => return Error::io(text!("read {object}", "读取 {object}"), list, &e).reading(NEEDS),
     };
     let tables: Vec<&str> = names.lines().filter(|name| !name.is_empty()).collect();
     if tables.is_empty() {
@@ -45,10 +46,13 @@ fn read_tables(tables: &[&str], v6: bool) -> Result<Vec<Chain>> {
     let layout = if v6 { Layout::V6 } else { Layout::V4 };
     let mut chains = vec![];
     for table in tables.iter().take(TABLES_MAX) {
-        let fail = |e: io::Error| Error::io("read", format!("the legacy table {table}"), &e);
-        let (info, entries) = socket::table(table, v6).map_err(fail)?;
+        let read = text!("read the legacy table {object}", "读取 legacy 表 {object}");
+        let (info, entries) = socket::table(table, v6).map_err(|e| Error::io(read, *table, &e))?;
         let found = entries::chains(table, &info, &entries, layout);
-        chains.extend(found.ok_or_else(|| fail(io::Error::other("its entries could not be decoded")))?);
+        chains.extend(found.ok_or_else(|| {
+            let why = text!("its entries could not be decoded", "它的条目无法解码").phrase();
+            Error::new(read, *table, why)
+        })?);
     }
     Ok(chains)
 }

@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use whydrop_model::Reading;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::shell::sanitize;
+use whydrop_model::text;
 
 /// `NFNL_SUBSYS_NFTABLES << 8`, to which the message number is added.
 pub(crate) const SUBSYSTEM: u16 = 10 << 8;
@@ -55,14 +56,23 @@ fn read_all() -> Result<Option<Vec<Chain>>> {
             return chains.map(Some);
         }
     }
-    Err(Error::new("read", "nftables", format!("the rules changed during each of {ATTEMPTS} reads")))
+    Err(Error::new(
+        text!("read {object}", "读取 {object}"),
+        "nftables",
+        text!("the rules changed during each of {n} reads", "{n} 次读取期间规则每次都在变化")
+            .fill(&[("n", &ATTEMPTS)]),
+    ))
 }
 
 /// Number of the ruleset's generation; it changes with every transaction.
 fn generation(netlink: &mut Netlink) -> Result<Option<u32>> {
     match netlink.get_raw(GETGEN, &[0; GENMSG], |reply| Attrs(reply.get(GENMSG..)?).u32(1)) {
         Ok(Some(generation)) => Ok(Some(generation)),
-        Ok(None) => Err(Error::new("read", "nftables", "the kernel gave no generation")),
+        Ok(None) => Err(Error::new(
+            text!("read {object}", "读取 {object}"),
+            "nftables",
+            text!("the kernel gave no generation", "内核没有给出规则集的版本号").phrase(),
+        )),
         // A kernel without the subsystem answers EINVAL or EOPNOTSUPP.
         Err(e) if matches!(errno(&e), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(None),
         Err(e) => Err(refused(&e)),
@@ -70,20 +80,24 @@ fn generation(netlink: &mut Netlink) -> Result<Option<u32>> {
 }
 
 fn refused(error: &std::io::Error) -> Error {
-    let mut out = Error::io("read", "nftables", error);
+    let mut out = Error::io(text!("read {object}", "读取 {object}"), "nftables", error);
     out.errno = errno(error);
     out
 }
 
 fn dump(netlink: &mut Netlink) -> Result<Vec<Chain>> {
-    let mut chains = netlink.dump_raw("nftables chains", GETCHAIN, &[0; GENMSG], chain)?;
+    let mut chains =
+        netlink.dump_raw(text!("nftables chains", "nftables 的链"), GETCHAIN, &[0; GENMSG], chain)?;
     let sets = read_sets(netlink)?;
     let mut places: HashMap<(u8, String, String), usize> = HashMap::with_capacity(chains.len());
     for (at, (family, chain)) in chains.iter().enumerate() {
         places.insert((*family, chain.table.clone(), chain.name.clone()), at);
     }
     // The owner of a table shows only once all its rules are known, so the rules are kept as they came.
-    let raw = netlink.dump_raw("nftables rules", GETRULE, &[0; GENMSG], |reply| Some(reply.to_vec()))?;
+    let raw =
+        netlink.dump_raw(text!("nftables rules", "nftables 的规则"), GETRULE, &[0; GENMSG], |reply| {
+            Some(reply.to_vec())
+        })?;
     let rules: Vec<RawRule<'_>> = raw.iter().map(|reply| RawRule::parse(reply)).collect::<Result<_>>()?;
     let tools = owners(&chains, &rules);
     for ((_, chain), tool) in chains.iter_mut().zip(tools) {
@@ -99,7 +113,13 @@ fn dump(netlink: &mut Netlink) -> Result<Vec<Chain>> {
             }
             _ => {
                 let key = (rule.family, rule.table.to_owned(), rule.chain.to_owned());
-                let missing = || Error::new("read", "nftables", "a rule without its chain");
+                let missing = || {
+                    Error::new(
+                        text!("read {object}", "读取 {object}"),
+                        "nftables",
+                        text!("a rule without its chain", "有规则找不到所属的链").phrase(),
+                    )
+                };
                 let at = *places.get(&key).ok_or_else(missing)?;
                 last = Some((rule.family, rule.table, rule.chain, at));
                 at
@@ -227,7 +247,13 @@ impl<'a> RawRule<'a> {
             })
         };
         // A rule that vanished would make its chain look harmless.
-        parse().ok_or_else(|| Error::new("read", "nftables", "a rule could not be decoded"))
+        parse().ok_or_else(|| {
+            Error::new(
+                text!("read {object}", "读取 {object}"),
+                "nftables",
+                text!("a rule could not be decoded", "有规则无法解码").phrase(),
+            )
+        })
     }
 
     fn read(&self, position: u32, tool: Tool, family: Family, sets: &Sets) -> Rule {
@@ -309,15 +335,21 @@ pub(crate) fn describe(exprs: &[u8], family: Family) -> (String, RuleVerdict) {
 
 fn read_sets(netlink: &mut Netlink) -> Result<Sets> {
     let parse = |reply: &[u8]| Set::parse(*reply.first()?, Attrs(reply.get(GENMSG..)?));
-    let mut sets = netlink.dump_raw("nftables sets", GETSET, &[0; GENMSG], parse)?;
+    let mut sets =
+        netlink.dump_raw(text!("nftables sets", "nftables 的集合"), GETSET, &[0; GENMSG], parse)?;
     for set in sets.iter_mut().take(SETS_MAX) {
         let mut request = vec![set.family, 0, 0, 0];
         push_text(&mut request, 1, &set.table);
         push_text(&mut request, 2, &set.name);
-        netlink.dump_raw("nftables set elements", GETSETELEM, &request, |reply| {
-            set.add(Attrs(reply.get(GENMSG..)?).get(3)?);
-            Some(())
-        })?;
+        netlink.dump_raw(
+            text!("nftables set elements", "nftables 集合的元素"),
+            GETSETELEM,
+            &request,
+            |reply| {
+                set.add(Attrs(reply.get(GENMSG..)?).get(3)?);
+                Some(())
+            },
+        )?;
     }
     Ok(sets.into_iter().map(|set| ((set.family, set.table.clone(), set.name.clone()), set)).collect())
 }

@@ -6,8 +6,8 @@ use crate::settings::say;
 use anyhow::Result;
 use std::path::PathBuf;
 use std::time::Duration;
-use whydrop_model::shell::sanitize;
 use whydrop_model::text;
+use whydrop_model::{Phrase, shell::sanitize};
 use whydrop_probe::spec::MAX_ON_TIME;
 use whydrop_probe::{Family, ProbeSpec, Scheme};
 use whydrop_report::error::Problem;
@@ -103,7 +103,8 @@ pub struct ProbeArgs {
 impl ProbeArgs {
     /// The probe that is wanted.
     pub fn spec(&self) -> Result<ProbeSpec> {
-        let mut spec = ProbeSpec::parse(&self.url).map_err(|error| refuse(&self.url, &error.to_string()))?;
+        let mut spec = ProbeSpec::parse(&self.url)
+            .map_err(|error| refuse(&self.url, Phrase::same(error.to_string())))?;
         if let Some(count) = self.count {
             spec.count = (count > 0).then_some(count);
         } else if self.target.is_some() || self.deadline.is_some() {
@@ -114,7 +115,11 @@ impl ProbeArgs {
             if spec.scheme != Scheme::Http && timeout > MAX_ON_TIME {
                 return Err(refuse(
                     &self.url,
-                    "-W must stay below 1 s, where the first retransmission comes",
+                    text!(
+                        "-W must stay below 1 s, where the first retransmission comes",
+                        "-W 必须小于 1 s，首次重传从那时开始"
+                    )
+                    .phrase(),
                 ));
             }
             spec.timeout = timeout;
@@ -133,11 +138,11 @@ impl ProbeArgs {
     }
 }
 
-fn refuse(url: &str, reason: &str) -> anyhow::Error {
+fn refuse(url: &str, reason: Phrase) -> anyhow::Error {
     let url = sanitize(url, 120);
     let what = text!("cannot probe \"{url}\"", "无法探测 \"{url}\"").fill(&[("url", &url)]);
     let tries = Some("whydrop probe tcp://10.0.0.2:80 -c 20".to_owned());
-    Refusal(Problem { what, reason: Some(reason.to_owned()), tries, ..Problem::default() }).into()
+    Refusal(Problem { what, reason: Some(reason), tries, ..Problem::default() }).into()
 }
 
 /// Seconds as ping takes them, `u1000` microseconds as hping takes them, or `100ms`.

@@ -1,9 +1,11 @@
 //! `--pcap`: the probes and their answers as a capture file that everything reads.
 
+use crate::failure::Refusal;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use whydrop_model::text;
 use whydrop_probe::progress::Event;
 
 /// A pcap file with nanosecond stamps (magic 0xa1b23c4d) and link type RAW: packets start at their IP header.
@@ -29,7 +31,7 @@ impl Capture {
             }
             Ok(out)
         };
-        let out = begin().with_context(|| format!("cannot write {shown}"))?;
+        let out = begin().with_context(|| failed(&shown))?;
         Ok(Self { out, failed: None, path: shown })
     }
 
@@ -55,6 +57,10 @@ impl Capture {
             Some(error) => Err(error),
             None => self.out.flush(),
         };
-        result.with_context(|| format!("cannot write {}", self.path))
+        result.with_context(|| failed(&self.path))
     }
+}
+
+fn failed(path: &str) -> Refusal {
+    Refusal::new(text!("cannot write {path}", "无法写入 {path}").fill(&[("path", &path)]))
 }

@@ -1,18 +1,25 @@
 //! `--compare`: did the change in between help?
 
+use crate::failure::Refusal;
 use anyhow::{Context, Result};
 use std::path::Path;
-use whydrop_model::{Phrase, ProbeResult, text};
+use whydrop_model::{Phrase, ProbeResult, Text, text};
 use whydrop_probe::stats::compare::{Run, compare};
 
 /// Reads the counts of an earlier `--json` output.
 pub fn read(path: &Path) -> Result<Run> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    let json: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("cannot read {shown}"))?;
+    let refusal = |what: Text| Refusal::new(what.fill(&[("path", &shown)]));
+    let unread = || refusal(text!("cannot read {path}", "无法读取 {path}"));
+    let text = std::fs::read_to_string(path).with_context(unread)?;
+    let json: serde_json::Value = serde_json::from_str(&text).with_context(unread)?;
     let number = |key: &str| json.get(key).and_then(serde_json::Value::as_u64);
-    let missing = || format!("{shown} is not the output of `whydrop probe --json`");
+    let missing = || {
+        refusal(text!(
+            "{path} is not the output of `whydrop probe --json`",
+            "{path} 不是 `whydrop probe --json` 的输出"
+        ))
+    };
     let (total, lost, late) =
         (|| Some((number("transmitted")?, number("lost")?, number("late")?)))().with_context(missing)?;
     Ok(Run { lost: lost.saturating_add(late).min(total), total })

@@ -7,6 +7,7 @@ mod lines;
 
 pub use arguments::ProbeArgs;
 
+use crate::failure::Refusal;
 use crate::settings::lang;
 use crate::signals;
 use anyhow::{Context, Result};
@@ -15,7 +16,7 @@ use lines::Lines;
 use std::io::Write;
 use std::sync::Mutex;
 use whydrop_host::{probing, targets};
-use whydrop_model::ProbeResult;
+use whydrop_model::{ProbeResult, text};
 use whydrop_report::text::Options;
 
 /// Exit status of ping: some reply.
@@ -78,5 +79,6 @@ fn status(result: &ProbeResult) -> u8 {
 }
 
 fn write(line: &str) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}").context("cannot write to stdout")
+    writeln!(std::io::stdout().lock(), "{line}")
+        .context(Refusal::new(text!("cannot write to stdout", "无法写到标准输出")))
 }

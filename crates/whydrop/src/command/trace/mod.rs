@@ -9,6 +9,7 @@ mod pcapng;
 mod summary;
 
 use super::observing::parse_duration;
+use crate::failure::Refusal;
 use crate::settings::{Colour, lang, say};
 use crate::signals;
 use anyhow::{Context, Result};
@@ -116,7 +117,11 @@ pub fn run(args: TraceArgs) -> Result<u8> {
         from: args.step.unwrap_or(Step::TpBtf),
     };
     let mut tracer = Tracer::start(&options).map_err(|refused| {
-        let error = whydrop_host::Error::new("trace", "kernel drops", refused.to_string());
+        let error = whydrop_host::Error::new(
+            text!("trace {object}", "追踪{object}"),
+            text!("kernel drops", "内核丢包"),
+            refused.phrase(),
+        );
         if refused.is_denied() {
             error.with_hint(text!("run it with sudo", "用 sudo 运行").phrase())
         } else {
@@ -155,8 +160,8 @@ pub fn run(args: TraceArgs) -> Result<u8> {
 /// Says on stderr that it has begun, so that silence afterwards means something.
 fn announce(tracer: &Tracer, targets: &Targets) -> Result<()> {
     let mut out = std::io::stderr().lock();
-    for refused in tracer.refused().words() {
-        writeln!(out, "{}", sanitize(&refused, 300))?;
+    for refused in tracer.refused().phrases() {
+        writeln!(out, "{}", sanitize(refused.get(lang()), 300))?;
     }
     let begun = text!(
         "tracing drops in {names} with {step}; silence means none. Ctrl-C: summary",
@@ -187,8 +192,11 @@ impl<'a> View<'a> {
     fn new(args: &TraceArgs, targets: &'a Targets) -> Result<Self> {
         let capture = match &args.pcapng {
             Some(path) => {
-                let name = || format!("cannot write {}", path.display());
-                Some(pcapng::Writer::new(BufWriter::new(File::create(path).with_context(name)?))?)
+                let fail = || {
+                    let what = text!("cannot write {path}", "无法写入 {path}");
+                    Refusal::new(what.fill(&[("path", &path.display())]))
+                };
+                Some(pcapng::Writer::new(BufWriter::new(File::create(path).with_context(fail)?))?)
             }
             None => None,
         };
