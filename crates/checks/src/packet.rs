@@ -141,9 +141,8 @@ impl Packet {
         let has = |state: &str| states.iter().any(|s| s.eq_ignore_ascii_case(state));
         match if self.reply { has("ESTABLISHED") } else { has("NEW") } {
             true => Fit::Yes,
-            // Tracking may be off for this packet, or confused; what opens a flow without a handshake is never invalid.
-            false if has("UNTRACKED") => Fit::Maybe,
-            false if has("INVALID") && (self.reply || self.protocol == TCP) => Fit::Maybe,
+            // Tracking may be off for this packet, or confused; what opens a flow is not invalid.
+            false if has("UNTRACKED") || has("INVALID") && self.reply => Fit::Maybe,
             // The first packet of a flow is new; what follows it is established.
             false => Fit::No,
         }

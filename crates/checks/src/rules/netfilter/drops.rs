@@ -340,8 +340,10 @@ pub struct Silent<'a> {
 pub fn silent<'a>(space: Space<'a>, all: &[Dropping<'a>]) -> Option<Silent<'a>> {
     let events = unaccounted(space, all)?;
     let candidates = all.iter().filter(|d| d.dropped.is_none() && !d.hooks.is_empty());
-    let fits = candidates.map(|d| (d, fit_of_lost(space, d)));
-    let (dropping, fit) = fits.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
+    // What was seen to be dropped weighs more than what was sent: addresses may be translated on the way.
+    let seen = |d: &Dropping<'_>| d.best_fit(space, &sampled(space, &d.hooks).collect::<Vec<_>>());
+    let fits = candidates.map(|d| (d, (fit_of_lost(space, d), seen(d))));
+    let (dropping, (fit, _)) = fits.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
     let policy_takes_it = fit == Fit::Maybe && policy::takes_lost_for_sure(space);
     (fit != Fit::No && !policy_takes_it).then_some(Silent { rule: dropping.rule, events, fit })
 }

@@ -61,11 +61,13 @@ pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summar
         let rule = dropping.rule;
         let silent = silent.as_ref().filter(|s| std::ptr::eq(s.rule, rule));
         let suspect = || suspect(space, cause, dropping, summary);
+        let took = dropping.dropped.or(silent.and_then(|silent| silent.events)).filter(|n| *n > 0);
+        if let Some(n) = took.filter(|_| is_background(space, dropping)) {
+            let text = BACKGROUND.fill(&[("n", &n)]);
+            judgement.note(space, cause, NoteStatus::Benign, &subject(dropping.chain, rule), text);
+            continue;
+        }
         match (dropping.dropped, silent) {
-            (Some(n), _) if n > 0 && is_background(space, dropping) => {
-                let subject = subject(dropping.chain, rule);
-                judgement.note(space, cause, NoteStatus::Benign, &subject, BACKGROUND.fill(&[("n", &n)]));
-            }
             (Some(n), _) if n > 0 => {
                 let list = list_argv(dropping.chain);
                 let list: Vec<&str> = list.iter().map(String::as_str).collect();

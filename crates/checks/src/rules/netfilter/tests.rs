@@ -330,6 +330,23 @@ fn sets_and_verdict_maps_are_looked_into() {
 }
 
 #[test]
+fn a_policy_behind_the_usual_state_map() {
+    let state = |word: &str| Match::CtState(vec![word.into()]);
+    let states = vec![
+        (state("ESTABLISHED"), RuleVerdict::Accept),
+        (state("RELATED"), RuleVerdict::Accept),
+        (state("INVALID"), RuleVerdict::Drop),
+    ];
+    let map = rule("ct state vmap { ... }", RuleVerdict::Map(states), None, vec![]);
+    let mut closed = nft("in", Some(Hook::Input), vec![map]);
+    closed.policy = Some(RuleVerdict::Drop);
+    let mut world = World::pair();
+    world.chain(SERVER, closed, &[]).drops(SERVER, "NETFILTER_DROP", "nft_do_chain", 50);
+    world.probe("tcp://10.0.0.2:80", 50, 50);
+    assert_eq!(world.found(), ["netfilter.drop_policy @ netns:server: inet fw in, policy"]);
+}
+
+#[test]
 fn a_vantage_is_judged_only_by_what_costs_the_probes() {
     let udp = rule("-p udp -j DROP", RuleVerdict::Drop, Some(0), vec![Match::L4Proto(17)]);
     let mut world = World::pair();

@@ -27,7 +27,8 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents], consequence_of: &[], judge };
+pub const RULE: Rule =
+    Rule { cause: &CAUSE, needs: &[Source::DropEvents], consequence_of: &["route.loop"], judge };
 
 const SUMMARY: Text = text!(
     "Packets with impossible source addresses arrive and are discarded.",
