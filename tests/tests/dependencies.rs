@@ -42,6 +42,8 @@ const MAY_DEPEND_ON: [(&str, &[&str], &str); 8] = [
             "netlink-bindings",
             "netlink-socket2",
             "rustix",
+            "rustls",
+            "rustls-native-certs",
             "serde",
             "serde_json",
             "socket2",

@@ -401,6 +401,7 @@ fn transport(probe: &ProbeResult) -> (u8, Option<u16>) {
     match scheme {
         "tcp" => (6, port),
         "http" => (6, port.or(Some(80))),
+        "https" => (6, port.or(Some(443))),
         "udp" => (17, port),
         _ if v6 => (58, None),
         _ => (1, None),

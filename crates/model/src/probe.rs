@@ -168,10 +168,16 @@ pub struct Fate {
 }
 
 /// Phases of one HTTP request, in milliseconds; none for a phase that was not reached.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Http {
+    /// Name resolution; none for an address.
+    #[serde(default)]
+    pub name_ms: Option<f64>,
     /// TCP connect.
     pub connect_ms: Option<f64>,
+    /// What https:// saw of the encryption; none before the connection stood.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// From the request sent to the first byte of the answer.
     pub first_byte_ms: Option<f64>,
     /// Whole request.
@@ -182,10 +188,38 @@ pub struct Http {
     pub bytes: u64,
     /// Segments that this side sent again (TCP_INFO).
     pub retransmissions: Option<u32>,
+    /// The same by phase.
+    #[serde(default)]
+    pub retransmissions_in: Option<Retransmissions>,
     /// Largest segment in each direction (TCP_INFO snd_mss, rcv_mss).
     pub mss: Option<(u32, u32)>,
     /// What ended it early: `timeout`, `refused`, `reset` or an errno name.
     pub error: Option<String>,
+}
+
+/// The encryption of an HTTP request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Tls {
+    /// Handshake, from the TCP connection to the keys; none if it did not end.
+    pub handshake_ms: Option<f64>,
+    /// Version, as `TLSv1.3`.
+    pub version: Option<String>,
+    /// Why the certificate is not trusted; the request goes on all the same. None if it is trusted, or did not come.
+    pub distrust: Option<String>,
+}
+
+/// Segments that this side sent again in each phase of an HTTP request. What the other side had to send again is not
+/// in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Retransmissions {
+    /// SYNs.
+    pub connect: u32,
+    /// During the TLS handshake.
+    pub tls: u32,
+    /// The request, until the first byte of the answer.
+    pub first_byte: u32,
+    /// During the rest of the answer.
+    pub rest: u32,
 }
 
 /// Path MTU as found by sending.

@@ -1,7 +1,8 @@
-//! http://: one GET at a time, with its phases.
+//! http:// and https://: one GET at a time, with its phases.
 
 use crate::Nanos;
-use whydrop_model::probe::Http;
+use whydrop_model::probe::{Http, Retransmissions, Tls};
+use whydrop_model::shell::sanitize;
 
 /// Bytes read of one answer; the rest is of no interest to a prober.
 pub const MAX_ANSWER: u64 = 8 << 20;
@@ -19,11 +20,13 @@ pub enum End {
     Refused,
 }
 
-/// One GET. The driver connects, sends [`Exchange::request`], and tells what it sees.
+/// One GET. The driver connects, encrypts, sends [`Exchange::request`], and tells what it sees.
 #[derive(Debug)]
 pub struct Exchange {
     started: Nanos,
+    encrypted: bool,
     connected: Option<Nanos>,
+    secured: Option<(Nanos, String)>,
     requested: Option<Nanos>,
     first_byte: Option<Nanos>,
     ended: Option<(Nanos, End)>,
@@ -32,14 +35,18 @@ pub struct Exchange {
     body_start: Option<u64>,
     body_length: Option<u64>,
     bytes: u64,
+    /// Segments sent again, as last told, and by phase.
+    again: Option<(u32, Retransmissions)>,
 }
 
 impl Exchange {
-    /// A GET whose connect() is called at `now`.
-    pub fn new(now: Nanos) -> Self {
+    /// A GET whose connect() is called at `now`; `encrypted` if a TLS handshake follows.
+    pub fn new(now: Nanos, encrypted: bool) -> Self {
         Self {
             started: now,
+            encrypted,
             connected: None,
+            secured: None,
             requested: None,
             first_byte: None,
             ended: None,
@@ -48,10 +55,11 @@ impl Exchange {
             body_start: None,
             body_length: None,
             bytes: 0,
+            again: None,
         }
     }
 
-    /// The request for `path` on `authority` (host, with port if it is not 80).
+    /// The request for `path` on `authority` (host, with port if it is not the usual one).
     pub fn request(authority: &str, path: &str) -> Vec<u8> {
         let version = env!("CARGO_PKG_VERSION");
         format!(
@@ -63,6 +71,26 @@ impl Exchange {
     /// The connection stands.
     pub fn connected(&mut self, now: Nanos) {
         self.connected.get_or_insert(now);
+    }
+
+    /// The keys are agreed, with this version of TLS.
+    pub fn secured(&mut self, now: Nanos, version: String) {
+        self.secured.get_or_insert((now, version));
+    }
+
+    /// This side has sent `total` segments again (TCP_INFO) since the connect(): what is new belongs to the phase
+    /// that goes on. To be told before what ends the phase.
+    pub fn sent_again(&mut self, total: u32) {
+        let (last, phases) = self.again.get_or_insert_default();
+        let new = total.saturating_sub(*last);
+        *last = total.max(*last);
+        let phase = match (self.connected, self.encrypted, &self.secured, self.first_byte) {
+            (None, ..) => &mut phases.connect,
+            (_, true, None, _) => &mut phases.tls,
+            (.., None) => &mut phases.first_byte,
+            (.., Some(_)) => &mut phases.rest,
+        };
+        *phase = phase.saturating_add(new);
     }
 
     /// The whole request was handed to the kernel.
@@ -136,6 +164,11 @@ impl Exchange {
         self.end(now, end);
     }
 
+    /// The encryption failed: this is why.
+    pub fn broken(&mut self, why: &str, now: Nanos) {
+        self.end(now, End::Failed(format!("tls: {}", sanitize(why, 200))));
+    }
+
     /// The limit has passed.
     pub fn timed_out(&mut self, now: Nanos) {
         self.end(now, End::Failed("timeout".into()));
@@ -158,13 +191,19 @@ impl Exchange {
         }
     }
 
-    /// The phases, without what TCP_INFO tells.
+    /// The phases, without what the driver alone knows: name, certificate, segment size.
     pub fn phases(&self) -> Http {
         let ms = |from: Option<Nanos>, to: Option<Nanos>| {
             from.zip(to).map(|(from, to)| to.saturating_sub(from) as f64 / 1e6)
         };
         Http {
+            name_ms: None,
             connect_ms: ms(Some(self.started), self.connected),
+            tls: self.connected.filter(|_| self.encrypted).map(|connected| Tls {
+                handshake_ms: ms(Some(connected), self.secured.as_ref().map(|(at, _)| *at)),
+                version: self.secured.as_ref().map(|(_, version)| version.clone()),
+                distrust: None,
+            }),
             first_byte_ms: ms(self.requested, self.first_byte),
             total_ms: match &self.ended {
                 Some((at, End::Complete)) => ms(Some(self.started), Some(*at)),
@@ -172,7 +211,8 @@ impl Exchange {
             },
             status: self.status,
             bytes: self.bytes,
-            retransmissions: None,
+            retransmissions: self.again.map(|(total, _)| total),
+            retransmissions_in: self.again.map(|(_, phases)| phases),
             mss: None,
             error: match self.ended() {
                 Some(End::Failed(error)) => Some(error.clone()),
@@ -191,7 +231,7 @@ mod tests {
     const MS: Nanos = 1_000_000;
 
     fn answered(parts: &[&[u8]]) -> Exchange {
-        let mut get = Exchange::new(0);
+        let mut get = Exchange::new(0, false);
         get.connected(MS);
         get.requested(2 * MS);
         for (i, part) in (3..).zip(parts) {
@@ -232,6 +272,25 @@ mod tests {
         assert_eq!(error(answered(half), &|g| g.failed("ECONNRESET", 9)), (Some("reset".into()), false));
         assert_eq!(error(answered(&[]), &|g| g.failed("ECONNREFUSED", 9)), (Some("refused".into()), true));
         assert_eq!(error(answered(&[b"SSH-2.0-x\r\n\r\n\r\n"]), &|_| ()), (Some("not HTTP".into()), false));
+    }
+
+    #[test]
+    fn each_phase_keeps_what_was_sent_again_in_it() {
+        let mut get = Exchange::new(0, true);
+        get.sent_again(2);
+        get.connected(3000 * MS);
+        get.sent_again(3);
+        get.secured(3300 * MS, "TLSv1.3".into());
+        get.requested(3301 * MS);
+        get.sent_again(3);
+        get.received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 3400 * MS);
+        get.sent_again(4);
+        let http = get.phases();
+        assert_eq!(http.retransmissions, Some(4));
+        let phases = Retransmissions { connect: 2, tls: 1, first_byte: 0, rest: 1 };
+        assert_eq!(http.retransmissions_in, Some(phases));
+        let tls = http.tls.expect("encrypted");
+        assert_eq!((tls.handshake_ms, tls.version.as_deref()), (Some(300.0), Some("TLSv1.3")));
     }
 
     proptest! {

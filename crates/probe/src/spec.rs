@@ -10,6 +10,8 @@ pub enum Scheme {
     Tcp,
     /// A GET.
     Http,
+    /// A GET over TLS.
+    Https,
     /// Echo requests.
     Icmp,
     /// Datagrams to a port.
@@ -22,13 +24,15 @@ pub enum Scheme {
 
 impl Scheme {
     /// Every scheme, in the order of the help.
-    pub const ALL: [Self; 6] = [Self::Tcp, Self::Http, Self::Icmp, Self::Udp, Self::Pmtu, Self::Path];
+    pub const ALL: [Self; 7] =
+        [Self::Tcp, Self::Http, Self::Https, Self::Icmp, Self::Udp, Self::Pmtu, Self::Path];
 
     /// As written before `://`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Http => "http",
+            Self::Https => "https",
             Self::Icmp => "icmp",
             Self::Udp => "udp",
             Self::Pmtu => "pmtu",
@@ -41,11 +45,17 @@ impl Scheme {
         match self {
             Self::Tcp => "tcp://host:port",
             Self::Http => "http://host[:port]/path",
+            Self::Https => "https://host[:port]/path",
             Self::Icmp => "icmp://host",
             Self::Udp => "udp://host:port",
             Self::Pmtu => "pmtu://host",
             Self::Path => "path://host[:port]",
         }
+    }
+
+    /// A GET, with or without TLS.
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
     }
 }
 
@@ -71,7 +81,7 @@ pub struct ProbeSpec {
     pub zone: Option<String>,
     /// Port; none for schemes without ports.
     pub port: Option<u16>,
-    /// Path and query of http://, starting with a slash.
+    /// Path and query of http:// and https://, starting with a slash.
     pub path: String,
     /// Probes to send (those that could not be sent included); none: until the run is cancelled.
     pub count: Option<u32>,
@@ -96,6 +106,8 @@ pub struct ProbeSpec {
     pub deadline: Option<Duration>,
     /// Tell of every packet, for a capture file.
     pub capture: bool,
+    /// After GETs that stall: find the largest segments with which they do not.
+    pub sweep: bool,
     /// The user says that the address is his own: more than [`MAX_RATE`] is allowed.
     pub own_target: bool,
 }
@@ -117,9 +129,9 @@ impl ProbeSpec {
     /// Reads a probe URL: `tcp://10.0.0.2:80`, `http://[fd00::2]:8080/health`.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let parts = url::parse(text)?;
-        let timeout = if parts.scheme == Scheme::Http { HTTP_TIMEOUT } else { ON_TIME };
+        let timeout = if parts.scheme.is_http() { HTTP_TIMEOUT } else { ON_TIME };
         let (count, interval) = match parts.scheme {
-            Scheme::Http => (1, DEFAULT_INTERVAL),
+            Scheme::Http | Scheme::Https => (1, DEFAULT_INTERVAL),
             Scheme::Tcp | Scheme::Icmp | Scheme::Udp | Scheme::Pmtu => (DEFAULT_COUNT, DEFAULT_INTERVAL),
             // Per hop; routers answer about one probe a second.
             Scheme::Path => (10, Duration::from_secs(1)),
@@ -142,11 +154,12 @@ impl ProbeSpec {
             target: None,
             deadline: None,
             capture: false,
+            sweep: false,
             own_target: false,
         })
     }
 
-    /// Bytes of one probe with its IP header; for http:// of the request alone.
+    /// Bytes of one probe with its IP header; for http:// and https:// of the request alone, before encryption.
     pub fn bytes_per_probe(&self, v4: bool) -> u64 {
         let ip = if v4 { 20 } else { 40 };
         match self.scheme {
@@ -155,7 +168,9 @@ impl ProbeSpec {
             Scheme::Icmp | Scheme::Path => ip + 64,
             // Sizes vary; this is the largest on an ordinary link.
             Scheme::Pmtu => 1500,
-            Scheme::Http => crate::http::Exchange::request(&self.host, &self.path).len() as u64,
+            Scheme::Http | Scheme::Https => {
+                crate::http::Exchange::request(&self.host, &self.path).len() as u64
+            }
         }
     }
 }

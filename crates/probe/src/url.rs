@@ -111,10 +111,11 @@ pub(crate) fn parse(text: &str) -> Result<Parts, UrlError> {
     };
     let extra = |extra: &str| UrlError::Extra { extra: sanitize(extra, 40), form };
     let (port, path) = match scheme {
-        Scheme::Http => {
+        Scheme::Http | Scheme::Https => {
+            let default = if scheme == Scheme::Http { 80 } else { 443 };
             let tail = tail.split('#').next().unwrap_or(tail);
             let path = if tail.starts_with('/') { tail.to_owned() } else { format!("/{tail}") };
-            (Some(port.unwrap_or(80)), path)
+            (Some(port.unwrap_or(default)), path)
         }
         _ if !matches!(tail, "" | "/") => return Err(extra(tail)),
         Scheme::Tcp | Scheme::Udp => {
@@ -167,6 +168,8 @@ mod tests {
         assert_eq!((p.host.as_str(), p.zone.as_deref()), ("fe80::1", Some("eth0")));
         let p = parse("http://web?x=1").expect("default port");
         assert_eq!((p.port, p.path.as_str()), (Some(80), "/?x=1"));
+        let p = parse("https://web").expect("default port");
+        assert_eq!((p.scheme, p.port, p.path.as_str()), (Scheme::Https, Some(443), "/"));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use whydrop_model::bundle::ProbeSkip;
 use whydrop_model::{
     DropLog, NamespaceEvidence, Observation, ProbeResult, Reading, Role, Snapshot, Target, text,
 };
+use whydrop_probe::ProbeSpec;
 use whydrop_probe::progress::Progress as ProbeProgress;
-use whydrop_probe::{ProbeSpec, Scheme};
 
 /// Between the end of the window and the second snapshot: packets on their way and per-CPU counters settle.
 const SETTLE: Duration = Duration::from_millis(60);
@@ -205,7 +205,7 @@ impl Window<'_> {
         std::thread::scope(|scope| {
             for (i, spec) in probes.iter().enumerate() {
                 let (from, sent, answered, running, results) = (&from, &sent, &answered, &running, &results);
-                let halt = if spec.scheme == Scheme::Http { &over } else { cancel };
+                let halt = if spec.scheme.is_http() { &over } else { cancel };
                 let spec = paced(spec, plan.window);
                 scope.spawn(move || {
                     let seen = Mutex::new((0u64, 0u64));
@@ -273,7 +273,7 @@ fn drops(tracer: Option<std::result::Result<Recording, LadderReport>>) -> Readin
 /// Spreads a probe over the window, so that it meets what the window sees and ends with it.
 fn paced(spec: &ProbeSpec, window: Duration) -> ProbeSpec {
     let mut spec = spec.clone();
-    if spec.scheme == Scheme::Http {
+    if spec.scheme.is_http() {
         spec.timeout = window.clamp(SHORTEST_GET, LONGEST_GET);
         spec.late = spec.timeout;
         return spec;

@@ -1,26 +1,29 @@
-//! http://: GETs over ordinary sockets, one after another.
+//! http:// and https://: GETs over ordinary sockets, one after another.
 
-use super::{Job, clock, errno_name, fail, tcp_info};
+use super::get::{Done, Get, Request, get};
+use super::tls::{self, Tls};
+use super::{Job, clock};
 use crate::error::Result;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use whydrop_model::ProbeResult;
 use whydrop_model::probe::Http;
-use whydrop_model::{ProbeResult, text};
 use whydrop_probe::Nanos;
 use whydrop_probe::account::{Account, Answer};
 use whydrop_probe::http::{End, Exchange};
 use whydrop_probe::progress::{Event, Reply};
-use whydrop_probe::{codec, stats};
+use whydrop_probe::{Scheme, codec, stats};
 
 /// Sends `count` GETs; each ends before the next begins. A GET is received if its whole answer came (whatever its
-/// status) or if the port is closed, else lost.
-pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
+/// status) or if the port is closed, else lost. `resolving` is how long the name took.
+pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Result<ProbeResult> {
     let spec = job.spec;
+    let tls = (spec.scheme == Scheme::Https).then(|| Tls::new(&spec.host)).transpose();
+    let tls = tls.map_err(|e| tls::refused(job, e))?;
     let timeout = u64::try_from(spec.timeout.as_nanos()).unwrap_or(Nanos::MAX / 4);
     let interval = u64::try_from(spec.interval.as_nanos()).unwrap_or(Nanos::MAX / 4);
-    let request = Exchange::request(&authority(job, remote), &spec.path);
+    let bytes = Exchange::request(&authority(job, remote), &spec.path);
+    let request = Request { job, remote, bytes: &bytes, tls: tls.as_ref(), timeout };
     let mut account = Account::new(timeout);
     let mut shown: Option<(Nanos, Http)> = None;
     job.tell(account.counts(), Event::Started { address: remote.ip(), method: "http" });
@@ -32,19 +35,19 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
         {
             break;
         }
-        let get = get(job, remote, &request, timeout)?;
+        let get = get(&request)?;
         now = clock::now();
         let Some(get) = get else {
             cut = 1;
             break;
         };
-        let (sport, began, exchange, http) = match get {
+        let Done { sport, began, exchange, http } = match get {
             Get::NotSent(errno) => {
                 account.sent(0, now, Some(errno));
                 job.tell(account.counts(), Event::NotSent(seq, errno));
                 continue;
             }
-            Get::Done(done) => (done.sport, done.began, done.exchange, done.http),
+            Get::Done(done) => *done,
         };
         account.sent(sport, began, None);
         if let Some(total) = exchange.total() {
@@ -67,7 +70,8 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     account.expire(Nanos::MAX);
     let mut result = summarise(&account);
     result.extra.undecided = cut;
-    result.http = shown.map(|(_, http)| http);
+    let name_ms = resolving.map(|d| d.as_secs_f64() * 1e3);
+    result.http = shown.map(|(_, http)| Http { name_ms, ..http });
     Ok(result)
 }
 
@@ -112,129 +116,18 @@ fn reply(
     })
 }
 
-/// Host header: as written in the URL, with the port unless it is 80.
+/// Host header: as written in the URL, with the port unless it is the usual one.
 fn authority(job: &Job<'_>, remote: SocketAddr) -> String {
     let host = &job.spec.host;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    if remote.port() == 80 { host } else { format!("{host}:{}", remote.port()) }
-}
-
-enum Get {
-    NotSent(&'static str),
-    Done(Box<Done>),
-}
-
-struct Done {
-    sport: u16,
-    began: Nanos,
-    exchange: Exchange,
-    http: Http,
-}
-
-/// One GET; none if the run was cancelled for more than a second while it was going on.
-fn get(job: &Job<'_>, remote: SocketAddr, request: &[u8], timeout: Nanos) -> Result<Option<Get>> {
-    let open =
-        |e: std::io::Error| fail(text!("open a socket for {object}", "为 {object} 打开套接字"), job.spec, &e);
-    let mut socket =
-        Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP)).map_err(open)?;
-    socket.set_nonblocking(true).map_err(open)?;
-    if let Some(name) = &job.spec.interface {
-        socket.bind_device(Some(name.as_bytes())).map_err(open)?;
-    }
-    let began = clock::now();
-    match socket.connect(&SockAddr::from(remote)) {
-        Ok(()) => {}
-        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        // A closed port on this machine itself is refused before connect() returns.
-        Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
-            let mut exchange = Exchange::new(began);
-            exchange.failed("ECONNREFUSED", clock::now());
-            let http = exchange.phases();
-            return Ok(Some(Get::Done(Box::new(Done { sport: 0, began, exchange, http }))));
-        }
-        Err(e) => return Ok(Some(Get::NotSent(errno_name(&e)))),
-    }
-    let sport = socket.local_addr().ok().and_then(|a| a.as_socket()).map_or(0, |a| a.port());
-    let mut exchange = Exchange::new(began);
-    let mut phase = Phase { connected: false, rest: request };
-    let mut give_up = Nanos::MAX;
-    while exchange.ended().is_none() {
-        let now = clock::now();
-        if give_up == Nanos::MAX && job.cancelled() {
-            give_up = now + 1_000_000_000;
-        }
-        if now >= give_up {
-            return Ok(None);
-        }
-        let end = began.saturating_add(timeout);
-        if now >= end {
-            exchange.timed_out(now);
-            break;
-        }
-        let events = if phase.rest.is_empty() { PollFlags::IN } else { PollFlags::OUT };
-        if wait(&socket, events, (end - now).min(100_000_000)).map_err(open)? {
-            advance(&mut socket, &mut exchange, &mut phase);
-        }
-    }
-    let mut http = exchange.phases();
-    if let Some(info) = tcp_info::read(&socket) {
-        http.retransmissions = Some(info.total_retrans);
-        http.mss = phase.connected.then_some((info.snd_mss, info.rcv_mss));
-    }
-    Ok(Some(Get::Done(Box::new(Done { sport, began, exchange, http }))))
-}
-
-struct Phase<'a> {
-    connected: bool,
-    rest: &'a [u8],
-}
-
-/// Does what the socket is ready for.
-fn advance(socket: &mut Socket, exchange: &mut Exchange, phase: &mut Phase<'_>) {
-    let now = clock::now();
-    if !phase.connected {
-        match socket.take_error() {
-            Ok(None) => {}
-            Ok(Some(e)) | Err(e) => return exchange.failed(errno_name(&e), now),
-        }
-        phase.connected = true;
-        exchange.connected(now);
-    }
-    if !phase.rest.is_empty() {
-        match socket.write(phase.rest) {
-            Ok(n) => phase.rest = phase.rest.get(n..).unwrap_or_default(),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(e) => return exchange.failed(errno_name(&e), now),
-        }
-        if phase.rest.is_empty() {
-            exchange.requested(now);
-        }
-        return;
-    }
-    let mut buffer = [0; 16 << 10];
-    match socket.read(&mut buffer) {
-        Ok(0) => exchange.closed(now),
-        Ok(n) => exchange.received(buffer.get(..n).unwrap_or_default(), now),
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-        Err(e) => exchange.failed(errno_name(&e), now),
-    }
-}
-
-/// Waits until the socket is ready; false if it is not within `nanos`.
-fn wait(socket: &Socket, events: PollFlags, nanos: Nanos) -> std::io::Result<bool> {
-    let mut fds = [PollFd::new(socket, events)];
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(nanos).unwrap_or(100_000_000) };
-    match poll(&mut fds, Some(&timeout)) {
-        Ok(n) => Ok(n > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
+    let usual = if job.spec.scheme == Scheme::Https { 443 } else { 80 };
+    if remote.port() == usual { host } else { format!("{host}:{}", remote.port()) }
 }
 
 /// Sleeps until `due`, in steps short enough to notice a cancelled run.
 fn pause(job: &Job<'_>, due: Nanos, mut now: Nanos) -> Result<()> {
     while now < due && !job.cancelled() {
-        std::thread::sleep(std::time::Duration::from_nanos((due - now).min(100_000_000)));
+        std::thread::sleep(Duration::from_nanos((due - now).min(100_000_000)));
         now = clock::now();
     }
     Ok(())

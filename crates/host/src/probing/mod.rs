@@ -3,6 +3,7 @@
 mod clock;
 mod connect;
 mod filter;
+mod get;
 mod http;
 mod icmp;
 mod packets;
@@ -12,6 +13,7 @@ mod ports;
 pub mod resolve;
 mod syn;
 mod tcp_info;
+mod tls;
 mod udp;
 mod wire;
 
@@ -20,6 +22,7 @@ use crate::sys::netns::Netns;
 use socket2::SockFilter;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use whydrop_model::{ProbeResult, Text, text};
 use whydrop_probe::progress::{Event, Progress};
 use whydrop_probe::spec::MAX_RATE;
@@ -50,7 +53,9 @@ pub fn run_between(
     cancel: &AtomicBool,
     progress: &(dyn Fn(&Progress) + Sync),
 ) -> Result<ProbeResult> {
+    let asked = Instant::now();
     let address = resolve::address(spec)?;
+    let resolving = spec.host.parse::<IpAddr>().is_err().then(|| asked.elapsed());
     let rate = 1.0 / spec.interval.as_secs_f64().max(1e-9);
     if rate > MAX_RATE && !address.is_loopback() && !spec.own_target {
         let hint =
@@ -68,7 +73,7 @@ pub fn run_between(
         let remote = resolve::scoped(spec, address)?;
         match spec.scheme {
             Scheme::Tcp => syn::run(&job, remote),
-            Scheme::Http => http::run(&job, remote),
+            Scheme::Http | Scheme::Https => http::run(&job, remote, resolving),
             Scheme::Icmp => icmp::run(&job, remote),
             Scheme::Udp => udp::run(&job, remote),
             Scheme::Pmtu => pmtu::run(&job, remote),

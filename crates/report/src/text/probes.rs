@@ -103,6 +103,8 @@ fn http(p: &ProbeResult, lang: Lang) -> Option<String> {
     };
     part(text!("status {v}", "状态码 {v}"), http.status.map(|s| s.to_string()));
     part(text!("connected after {v}", "建立连接 {v}"), http.connect_ms.map(number::millis));
+    let handshake = http.tls.as_ref().and_then(|tls| tls.handshake_ms);
+    part(text!("TLS handshake {v}", "TLS 握手 {v}"), handshake.map(number::millis));
     part(text!("first byte after {v}", "首字节 {v}"), http.first_byte_ms.map(number::millis));
     part(text!("whole after {v}", "总计 {v}"), http.total_ms.map(number::millis));
     part(text!("{v} bytes", "{v} 字节"), Some(count(http.bytes)));

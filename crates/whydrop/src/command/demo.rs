@@ -219,7 +219,7 @@ impl Demo<'_> {
     fn specs(&self, lab: &Lab) -> Result<Vec<ProbeSpec>> {
         let specs = lab.fault().probes.iter().map(|url| {
             let mut spec = ProbeSpec::parse(url)?;
-            if spec.scheme == Scheme::Http {
+            if spec.scheme.is_http() {
                 (spec.count, spec.timeout, spec.late) = (Some(1), PAGE_PATIENCE, PAGE_PATIENCE);
             }
             Ok(spec)

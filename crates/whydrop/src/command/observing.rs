@@ -10,13 +10,13 @@ use whydrop_host::observe::{self, Plan};
 use whydrop_host::targets;
 use whydrop_model::shell::sanitize;
 use whydrop_model::{Observation, Phrase, text};
-use whydrop_probe::{ProbeSpec, Scheme};
+use whydrop_probe::ProbeSpec;
 use whydrop_report::error::Problem;
 
 /// SYNs of a probe that the user named, unless the window is too short for them.
 const NAMED_COUNT: u32 = 50;
 
-/// GETs of an http:// probe: enough to tell a slow answer from a slow moment.
+/// GETs of an http:// or https:// probe: enough to tell a slow answer from a slow moment.
 const HTTP_COUNT: u32 = 3;
 
 /// Shortest and longest window. Below, counters of the kernel's timers say nothing.
@@ -106,7 +106,7 @@ fn named_probe(url: &str) -> Result<ProbeSpec> {
         let tries = Some("whydrop diagnose --probe tcp://10.0.0.2:80 --probe http://10.0.0.2/".to_owned());
         Refusal(Problem { what, reason: Some(Phrase::same(error.to_string())), tries, ..Problem::default() })
     })?;
-    spec.count = Some(if spec.scheme == Scheme::Http { HTTP_COUNT } else { NAMED_COUNT });
+    spec.count = Some(if spec.scheme.is_http() { HTTP_COUNT } else { NAMED_COUNT });
     Ok(spec)
 }
 

@@ -22,13 +22,10 @@ fn mtu(server: u32, client: u32) -> World {
 fn http(error: Option<&str>) -> Http {
     Http {
         connect_ms: Some(1.0),
-        first_byte_ms: None,
-        total_ms: None,
-        status: None,
         bytes: 4000,
-        retransmissions: None,
         mss: Some((48, 48)),
         error: error.map(Into::into),
+        ..Http::default()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use whydrop_model::text;
 use whydrop_model::{Phrase, shell::sanitize};
 use whydrop_probe::spec::MAX_ON_TIME;
-use whydrop_probe::{Family, ProbeSpec, Scheme};
+use whydrop_probe::{Family, ProbeSpec};
 use whydrop_report::error::Problem;
 
 /// How long `--split` waits for late answers: the third repetition of a SYN-ACK comes after 7 s.
@@ -20,8 +20,8 @@ const SPLIT: Duration = Duration::from_secs(8);
 pub struct ProbeArgs {
     /// What.
     #[arg(value_name = "URL", help = say(text!(
-        "tcp://host:port, http://host[:port]/path, icmp://host, udp://host:port, pmtu://host, path://host",
-        "tcp://主机:端口、http://主机[:端口]/路径、icmp://主机、udp://主机:端口、pmtu://主机、path://主机")))]
+        "tcp://host:port, http(s)://host[:port]/path, icmp://host, udp://host:port, pmtu://host, path://host",
+        "tcp://主机:端口、http(s)://主机[:端口]/路径、icmp://主机、udp://主机:端口、pmtu://主机、path://主机")))]
     pub url: String,
     /// How many.
     #[arg(short = 'c', long, value_name = "N", help = say(text!(
@@ -112,7 +112,7 @@ impl ProbeArgs {
         }
         spec.interval = self.interval.unwrap_or(spec.interval);
         if let Some(timeout) = self.timeout {
-            if spec.scheme != Scheme::Http && timeout > MAX_ON_TIME {
+            if !spec.scheme.is_http() && timeout > MAX_ON_TIME {
                 return Err(refuse(
                     &self.url,
                     text!(
@@ -134,6 +134,7 @@ impl ProbeArgs {
         (spec.ttl, spec.flows, spec.target, spec.deadline) =
             (self.ttl, self.flows, self.target, self.deadline);
         (spec.capture, spec.own_target) = (self.pcap.is_some(), self.i_own_target);
+        spec.sweep = spec.scheme.is_http();
         Ok(spec)
     }
 }

@@ -1,18 +1,15 @@
 //! One probe run for people: the closing block that hping3 taught them, then what it leaves out.
 
+mod graph;
+mod http;
+
 use crate::layout::{Page, name, pad};
 use crate::number::{count, interval, millis, percent};
 use crate::text::Options;
 use std::io::{self, Write};
-use whydrop_model::probe::{Hop, Outcome, Share};
+use whydrop_model::probe::{Hop, Share};
 use whydrop_model::{Lang, ProbeResult, Text, text};
 
-/// Columns of the strip of loss over time.
-const STRIP: usize = 60;
-/// Rows of the histogram.
-const ROWS: usize = 8;
-/// Columns of its longest bar.
-const BAR: usize = 40;
 /// ICMP and send errors that are listed.
 const ERRORS: usize = 8;
 
@@ -28,15 +25,15 @@ pub fn write(result: &ProbeResult, options: &Options, out: &mut dyn Write) -> io
     block.shares(result);
     block.rest(result);
     block.errors(result);
-    block.http(result);
+    http::rows(&mut block, result);
     block.pmtu(result);
     block.flows(result);
     if !options.plain {
-        block.strip(result);
+        graph::strip(&mut block, result);
     }
     block.write(&mut page);
     if !options.plain {
-        histogram(result, &mut page);
+        graph::histogram(result, &mut page);
     }
     hops(&result.extra.hops, options.lang, &mut page);
     for note in &result.extra.notes {
@@ -144,28 +141,6 @@ impl Block {
         }
     }
 
-    fn http(&mut self, p: &ProbeResult) {
-        let Some(http) = &p.http else { return };
-        let phases = [
-            (text!("connect {v}", "建连 {v}"), http.connect_ms),
-            (text!("first byte {v}", "首字节 {v}"), http.first_byte_ms),
-            (text!("whole {v}", "总计 {v}"), http.total_ms),
-        ];
-        let mut parts: Vec<String> = phases
-            .iter()
-            .filter_map(|(text, ms)| Some(text.fill(&[("v", &millis((*ms)?))]).get(self.lang).to_owned()))
-            .collect();
-        let mut also = |text: Text, value: Option<String>| {
-            parts.extend(value.map(|v| text.fill(&[("v", &v)]).get(self.lang).to_owned()));
-        };
-        also(text!("status {v}", "状态码 {v}"), http.status.map(|s| s.to_string()));
-        also(text!("{v} bytes", "{v} 字节"), Some(count(http.bytes)));
-        also(text!("{v} retransmissions", "重传 {v}"), http.retransmissions.map(|n| n.to_string()));
-        also(text!("mss {v}", "mss {v}"), http.mss.map(|(send, receive)| format!("{send}/{receive}")));
-        also(text!("ended by {v}", "终止于 {v}"), http.error.as_deref().map(name));
-        self.row(text!("http", "http"), parts.join(", "));
-    }
-
     fn pmtu(&mut self, p: &ProbeResult) {
         let Some(pmtu) = &p.pmtu else { return };
         let Some(ok) = pmtu.largest_ok else { return };
@@ -209,64 +184,6 @@ impl Block {
             self.row(text!("flow", "流"), text.get(self.lang));
         }
     }
-
-    /// Loss over time: a character per probe, or per equal number of probes.
-    fn strip(&mut self, p: &ProbeResult) {
-        if p.packets.len() < 2 {
-            return;
-        }
-        let step = p.packets.len().div_ceil(STRIP);
-        let strip: String =
-            p.packets.chunks(step).map(|chunk| mark(chunk.iter().map(|k| &k.outcome))).collect();
-        self.row(text!("over time", "时间轴"), strip);
-        let legend = text!(
-            "{n} per character: . answered, 1-9 tenths lost, x all lost, ! not sent",
-            "每字符 {n} 个探测：. 有应答，1-9 为丢失十分之几，x 全部丢失，! 未发出"
-        );
-        let legend = legend.fill(&[("n", &step)]).get(self.lang).to_owned();
-        self.rows.push((String::new(), legend));
-    }
-}
-
-fn mark<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> char {
-    let (mut sent, mut lost) = (0u32, 0u32);
-    for outcome in outcomes {
-        match outcome {
-            Outcome::NotSent(_) => continue,
-            Outcome::Received | Outcome::Refused => {}
-            Outcome::Late | Outcome::Lost | Outcome::Unreachable => lost += 1,
-        }
-        sent += 1;
-    }
-    match (sent, lost) {
-        (0, _) => '!',
-        (_, 0) => '.',
-        _ if sent == lost => 'x',
-        _ => char::from_digit((lost * 10 / sent).clamp(1, 9), 10).unwrap_or('?'),
-    }
-}
-
-/// Round-trip times in rows whose limits double.
-fn histogram(p: &ProbeResult, page: &mut Page) {
-    let in_time = |o: &Outcome| matches!(o, Outcome::Received | Outcome::Refused);
-    let rtts: Vec<f64> = p.packets.iter().filter(|k| in_time(&k.outcome)).filter_map(|k| k.rtt_ms).collect();
-    let (Some(rtt), true) = (&p.rtt_ms, rtts.len() >= 5) else { return };
-    let octaves = (rtt.max / rtt.min.max(1e-3)).log2().ceil().max(1.0);
-    let factor = 2f64.powf((octaves / ROWS as f64).ceil());
-    let mut low = rtt.min.max(1e-3);
-    let mut rows = vec![];
-    while rows.len() < ROWS && low <= rtt.max {
-        let high = low * factor;
-        let inside = |x: &&f64| **x < high && (rows.is_empty() || **x >= low);
-        rows.push((low, high, rtts.iter().filter(inside).count()));
-        low = high;
-    }
-    let most = rows.iter().map(|(.., n)| *n).max().unwrap_or(1).max(1);
-    for (low, high, n) in rows {
-        let label = pad(&format!("  {} - {}", millis(low), millis(high)), 24);
-        let bar = "#".repeat((n * BAR).div_ceil(most));
-        page.line(&format!("{label}{bar} {}", count(n as u64)));
-    }
 }
 
 fn hops(hops: &[Hop], lang: Lang, page: &mut Page) {
@@ -296,7 +213,7 @@ fn hops(hops: &[Hop], lang: Lang, page: &mut Page) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use whydrop_model::probe::{Packet, Rtt};
+    use whydrop_model::probe::{Outcome, Packet, Rtt};
 
     fn result() -> ProbeResult {
         let packet = |seq: u32, outcome: Outcome| Packet {
@@ -341,13 +258,5 @@ mod tests {
             assert!(text.contains("........x!"), "{text}");
         }
         assert!(text(Lang::En).is_ascii());
-    }
-
-    #[test]
-    fn a_bucket_shows_its_share() {
-        let ok = Outcome::Received;
-        assert_eq!(mark([&ok, &Outcome::Lost].into_iter()), '5');
-        assert_eq!(mark([&Outcome::Late].into_iter()), 'x');
-        assert_eq!(mark([&ok, &Outcome::NotSent("EPERM".into())].into_iter()), '.');
     }
 }

@@ -1,0 +1,90 @@
+//! A GET in phases.
+
+use super::Block;
+use crate::layout::name;
+use crate::number::{count, millis};
+use whydrop_model::{Phrase, ProbeResult, Text, text};
+
+/// Adds the rows of a GET: its phases, each with what this side had to send again in it, then the answer.
+pub(super) fn rows(block: &mut Block, p: &ProbeResult) {
+    let Some(http) = &p.http else { return };
+    let (lang, again) = (block.lang, http.retransmissions_in);
+    let handshake = http.tls.as_ref().and_then(|tls| tls.handshake_ms);
+    let phases = [
+        (text!("name {v}", "域名解析 {v}"), http.name_ms, None),
+        (text!("connect {v}", "建连 {v}"), http.connect_ms, again.map(|a| a.connect)),
+        (text!("TLS {v}", "TLS 握手 {v}"), handshake, again.map(|a| a.tls)),
+        (text!("first byte {v}", "首字节 {v}"), http.first_byte_ms, again.map(|a| a.first_byte)),
+        (text!("whole {v}", "总计 {v}"), http.total_ms, again.map(|a| a.rest)),
+    ];
+    let mut parts: Vec<String> = vec![];
+    for (text, ms, again) in phases {
+        let Some(ms) = ms else { continue };
+        let mut part = text.fill(&[("v", &millis(ms))]).get(lang).to_owned();
+        if let Some(n) = again.filter(|n| *n > 0) {
+            let text = text!(" ({n} sent again)", "（重传 {n}）");
+            part += text.fill(&[("n", &n)]).get(lang);
+        }
+        parts.push(part);
+    }
+    let mut also = |text: Text, value: Option<String>| {
+        parts.extend(value.map(|v| text.fill(&[("v", &v)]).get(lang).to_owned()));
+    };
+    also(text!("status {v}", "状态码 {v}"), http.status.map(|s| s.to_string()));
+    also(text!("{v} bytes", "{v} 字节"), Some(count(http.bytes)));
+    also(text!("{v} retransmissions", "重传 {v}"), http.retransmissions.map(|n| n.to_string()));
+    also(text!("mss {v}", "mss {v}"), http.mss.map(|(send, receive)| format!("{send}/{receive}")));
+    also(text!("ended by {v}", "终止于 {v}"), http.error.as_deref().map(name));
+    block.row(text!("http", "http"), parts.join(", "));
+    if let Some(said) = encryption(p) {
+        block.row(text!("tls", "TLS"), said.get(lang));
+    }
+}
+
+/// Version and certificate; none without a handshake that came so far.
+fn encryption(p: &ProbeResult) -> Option<Phrase> {
+    let tls = p.http.as_ref()?.tls.as_ref()?;
+    let version = tls.version.as_deref().map_or_else(|| "TLS".to_owned(), name);
+    match (&tls.distrust, &tls.version) {
+        (Some(why), _) => Some(
+            text!("{version}, certificate not trusted: {why}", "{version}，证书不受信任：{why}")
+                .fill(&[("version", &version), ("why", &name(why))]),
+        ),
+        (None, Some(_)) => {
+            let text = text!("{version}, certificate trusted", "{version}，证书受信任");
+            Some(text.fill(&[("version", &version)]))
+        }
+        (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whydrop_model::Lang;
+    use whydrop_model::probe::{Http, Retransmissions, Tls};
+
+    #[test]
+    fn a_phase_shows_what_was_sent_again_in_it() {
+        let http = Http {
+            connect_ms: Some(3012.0),
+            tls: Some(Tls {
+                handshake_ms: Some(2.0),
+                version: Some("TLSv1.3".into()),
+                distrust: Some("UnknownIssuer".into()),
+            }),
+            retransmissions_in: Some(Retransmissions { connect: 2, ..Default::default() }),
+            ..Http::default()
+        };
+        let mut block = Block { rows: vec![], lang: Lang::En };
+        rows(&mut block, &ProbeResult { http: Some(http), ..ProbeResult::default() });
+        let text: Vec<&str> = block.rows.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(
+            text,
+            [
+                "connect 3012 ms (2 sent again), TLS 2.0 ms, 0 bytes",
+                "TLSv1.3, certificate not trusted: UnknownIssuer"
+            ]
+        );
+    }
+}
