@@ -56,3 +56,37 @@ pub const RULES: &[Rule] = &[
     app::bound_loopback::RULE,
     app::bound_wrong_device::RULE,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use whydrop_model::Lang;
+
+    #[test]
+    fn every_rule_names_a_known_cause_once_and_follows_known_ones() {
+        let known: BTreeSet<&str> = whydrop_facts::causes().iter().map(|cause| cause.id).collect();
+        let mut seen = BTreeSet::new();
+        for cause in crate::causes() {
+            assert!(known.contains(cause.id), "{} is not in causes.toml", cause.id);
+            assert!(seen.insert(cause.id), "{} has two rules", cause.id);
+        }
+        for rule in RULES {
+            for above in rule.consequence_of {
+                assert!(seen.contains(above), "{} follows {above}, which no rule names", rule.cause.id);
+            }
+        }
+    }
+
+    #[test]
+    fn every_cause_speaks_both_languages() {
+        for cause in crate::causes() {
+            let sections = cause.sections().map(|(_, text)| text);
+            for text in sections.iter().chain([&cause.title]) {
+                assert!(text.en.is_ascii() && !text.en.is_empty(), "{}: {}", cause.id, text.en);
+                assert!(!text.zh.is_ascii(), "{}: {}", cause.id, text.zh);
+                assert_eq!(text.placeholders(Lang::En), text.placeholders(Lang::Zh), "{}", cause.id);
+            }
+        }
+    }
+}
