@@ -2,7 +2,7 @@
 
 use crate::case::Space;
 use whydrop_model::bundle::{NamespaceEvidence, Observation};
-use whydrop_model::{Coverage, CoverageStatus, Reading, Snapshot, text};
+use whydrop_model::{Coverage, CoverageStatus, Reading, Snapshot};
 
 /// A kind of evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +191,5 @@ fn missing(evidence: &NamespaceEvidence) -> (CoverageStatus, String) {
     if before.0 != CoverageStatus::Read {
         return before;
     }
-    let why = text!("vanished during the window: {error}", "");
-    (CoverageStatus::Failed, why.fill(&[("error", &status(&evidence.after).1)]).en)
+    (CoverageStatus::Failed, format!("vanished during the window: {}", status(&evidence.after).1))
 }

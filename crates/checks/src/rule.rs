@@ -172,7 +172,7 @@ impl Suspect {
     }
 }
 
-const COUNTER_ROSE: Text = whydrop_model::text!("{name} rose by {n}", "{name} +{n}");
+const COUNTER_ROSE: Text = whydrop_model::text!("{name} rose by {n}", "{name} 计数 +{n}");
 const EVENTS: Text = whydrop_model::text!(
     "the kernel reported {n} drops with reason {reason}",
     "内核报告了 {n} 次丢弃，原因 {reason}"

@@ -43,22 +43,22 @@ pub struct Netlink {
 impl Netlink {
     /// NETLINK_ROUTE: links, addresses, routes, tc.
     pub fn route() -> Result<Self> {
-        Self::open(libc::NETLINK_ROUTE, text!("the route netlink", "rtnetlink"))
+        Self::open(libc::NETLINK_ROUTE, text!("the route netlink", "rtnetlink 套接字"))
     }
 
     /// NETLINK_NETFILTER: nftables, conntrack.
     pub fn netfilter() -> Result<Self> {
-        Self::open(libc::NETLINK_NETFILTER, text!("the netfilter netlink", "nfnetlink"))
+        Self::open(libc::NETLINK_NETFILTER, text!("the netfilter netlink", "nfnetlink 套接字"))
     }
 
     /// NETLINK_SOCK_DIAG: sockets.
     pub fn sock_diag() -> Result<Self> {
-        Self::open(libc::NETLINK_SOCK_DIAG, text!("the socket netlink", "sock_diag netlink"))
+        Self::open(libc::NETLINK_SOCK_DIAG, text!("the socket netlink", "sock_diag netlink 套接字"))
     }
 
     /// NETLINK_GENERIC: families that the kernel numbers at run time.
     pub fn generic() -> Result<Self> {
-        Self::open(libc::NETLINK_GENERIC, text!("the generic netlink", "generic netlink"))
+        Self::open(libc::NETLINK_GENERIC, text!("the generic netlink", "generic netlink 套接字"))
     }
 
     fn open(protocol: libc::c_int, name: Text) -> Result<Self> {

@@ -121,14 +121,14 @@ impl DropMonitor {
         let lost = reply.map_err(|e| {
             Error::io(
                 text!("read the statistics of {object}", "读取 {object} 的统计"),
-                text!("the drop monitor", "drop_monitor"),
+                text!("the drop monitor", "内核的 drop_monitor"),
                 &e,
             )
         })?;
         lost.ok_or_else(|| {
             Error::new(
                 text!("read the statistics of {object}", "读取 {object} 的统计"),
-                text!("the drop monitor", "drop_monitor"),
+                text!("the drop monitor", "内核的 drop_monitor"),
                 text!("no answer", "没有应答").phrase(),
             )
         })
@@ -163,7 +163,7 @@ impl Source for DropMonitor {
                 Err(e) => {
                     return Err(Error::io(
                         text!("read {object}", "读取 {object}"),
-                        text!("the drop monitor", "drop_monitor"),
+                        text!("the drop monitor", "内核的 drop_monitor"),
                         &e.into(),
                     ));
                 }
@@ -224,7 +224,7 @@ fn subscribe() -> Result<OwnedFd> {
     let fail = |e: Errno| {
         Error::io(
             text!("subscribe to {object}", "订阅 {object}"),
-            text!("the drop monitor", "drop_monitor"),
+            text!("the drop monitor", "内核的 drop_monitor"),
             &e.into(),
         )
     };

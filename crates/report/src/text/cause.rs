@@ -47,7 +47,7 @@ fn heading(report: &Report, finding: &Finding, index: usize, options: &Options, 
     if options.plain {
         let label = text!("Cause {n} of {of}, {severity}", "第 {n} 个原因（共 {of} 个），{severity}");
         let label = label.fill(&[("n", &number), ("of", &of), ("severity", &severity)]);
-        let text = text!("{cause} in {place}", "{cause} {place}");
+        let text = text!("{cause} in {place}", "{place} 的 {cause}");
         let text = text.fill(&[("cause", &name(&finding.cause)), ("place", &place.get(lang))]);
         page.entry(label.get(lang), 0, text.get(lang));
         return;

@@ -172,9 +172,9 @@ fn unanswered(p: &ProbeResult) -> Phrase {
 /// and digits.
 fn things(p: &ProbeResult) -> Phrase {
     match p.method.as_str() {
-        "syn" => text!("SYNs", " SYN "),
+        "syn" => text!("SYNs", " SYN 包 "),
         "connect" => text!("connections", "连接 "),
-        "icmp" => text!("pings", " ping "),
+        "icmp" => text!("pings", " ping 包 "),
         "udp" => text!("datagrams", " UDP 包 "),
         "http" => text!("requests", " HTTP 请求 "),
         _ => text!("probes", "探测包 "),

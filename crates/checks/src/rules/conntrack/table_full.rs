@@ -48,7 +48,7 @@ const SUMMARY: Text = text!(
     "The connection tracking table is full ({count} of {max}): new connections are dropped.",
     "连接跟踪表已满（{count} / {max}）：新连接被丢弃。"
 );
-const ROSE: Text = text!("conntrack drop rose by {n}", "conntrack drop +{n}");
+const ROSE: Text = text!("conntrack drop rose by {n}", "conntrack drop 计数 +{n}");
 const FULL: Text = text!("{count} of {max} entries are in use", "已使用 {count} / {max} 项");
 const RAISE: Text = text!("raise net.netfilter.nf_conntrack_max", "提高 net.netfilter.nf_conntrack_max");
 const PERSIST: Text = text!("a file in /etc/sysctl.d with this line", "在 /etc/sysctl.d 的文件中写入该行");

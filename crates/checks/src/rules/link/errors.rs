@@ -38,7 +38,7 @@ pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], consequenc
 const FIELDS: &[&str] = &["rx_crc_errors", "rx_frame_errors", "rx_length_errors"];
 
 const SUMMARY: Text = text!("{dev} receives damaged frames.", "{dev} 收到损坏的帧。");
-const ROSE: Text = text!("{field} rose by {n}", "{field} +{n}");
+const ROSE: Text = text!("{field} rose by {n}", "{field} 计数 +{n}");
 const CHECK: Text =
     text!("check cable, transceiver, port, speed and duplex", "检查线缆、光模块、端口、速率和双工");
 

@@ -38,7 +38,7 @@ pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], consequenc
 const FIELDS: &[&str] = &["rx_missed_errors", "rx_fifo_errors", "rx_over_errors"];
 
 const SUMMARY: Text = text!("The receive ring of {dev} overflows.", "{dev} 的接收环形缓冲区溢出。");
-const ROSE: Text = text!("{field} rose by {n}", "{field} +{n}");
+const ROSE: Text = text!("{field} rose by {n}", "{field} 计数 +{n}");
 const CHECK: Text = text!("enlarge the ring: ethtool -G DEV rx MAX", "增大环形缓冲区：ethtool -G DEV rx MAX");
 
 fn judge(space: Space<'_>) -> Judgement {
