@@ -6,6 +6,7 @@
 
 mod flood;
 mod measure;
+mod probes;
 mod rules;
 mod snapshot;
 mod sockets;
@@ -24,11 +25,12 @@ struct Arguments {
 
 type Bench = fn() -> Result<Vec<Comparison>>;
 
-const BENCHES: [(&str, Bench); 5] = [
+const BENCHES: [(&str, Bench); 6] = [
     ("snapshot", snapshot::run),
     ("rules", rules::run),
     ("sockets", sockets::run),
     ("flood", flood::run),
+    ("probes", probes::run),
     ("source-case", source_case::run),
 ];
 

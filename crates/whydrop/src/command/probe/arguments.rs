@@ -71,6 +71,11 @@ pub struct ProbeArgs {
         "Stop as soon as it is certain whether the loss is above PCT: 1%, 0.5%",
         "一旦能确定丢包率是否高于 PCT 即停止：1%、0.5%")))]
     pub target: Option<f64>,
+    /// Fail when certain.
+    #[arg(long, value_name = "PCT", value_parser = parse_percent, help = say(text!(
+        "Exit status 1 if the loss is certainly (95 %) above PCT, too",
+        "若丢包率确定（95%）高于 PCT，退出码也为 1")))]
+    pub fail_loss: Option<f64>,
     /// Wait for late answers.
     #[arg(long, help = say(text!(
         "Wait 8 s for late answers: they tell which direction loses", "多等 8 秒迟到的应答，以判断哪个方向丢包")))]

@@ -21,7 +21,7 @@ use whydrop_report::text::Options;
 
 /// Exit status of ping: some reply.
 const SOME: u8 = 0;
-/// Exit status of ping: no reply.
+/// Exit status of ping: no reply; or more loss than `--fail-loss` allows.
 const NONE: u8 = 1;
 
 /// Runs the command.
@@ -71,14 +71,31 @@ pub fn run(args: ProbeArgs) -> Result<u8> {
         }
     }
     out.flush()?;
-    Ok(status(&result))
+    Ok(status(&result, args.fail_loss))
 }
 
-fn status(result: &ProbeResult) -> u8 {
-    if result.received + result.late > 0 { SOME } else { NONE }
+/// Chance is no failure: the lower bound of the loss must be above the limit.
+fn status(result: &ProbeResult, limit: Option<f64>) -> u8 {
+    let too_much = limit.zip(result.loss_ci95).is_some_and(|(limit, [low, _])| low > limit);
+    if result.received + result.late > 0 && !too_much { SOME } else { NONE }
 }
 
 fn write(line: &str) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{line}")
         .context(Refusal::new(text!("cannot write to stdout", "无法写到标准输出")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loss_that_is_certain_fails() {
+        let result =
+            |received, low| ProbeResult { received, loss_ci95: Some([low, 0.9]), ..ProbeResult::default() };
+        assert_eq!(status(&result(9, 0.02), None), SOME);
+        assert_eq!(status(&result(9, 0.02), Some(0.01)), NONE);
+        assert_eq!(status(&result(9, 0.005), Some(0.01)), SOME);
+        assert_eq!(status(&result(0, 0.7), None), NONE);
+    }
 }
