@@ -84,11 +84,13 @@ fn fix(fix: &whydrop_model::Fix, lang: Lang) -> Fix {
     let back = |step: &Step| {
         step.action.inverse().map(|action| Command { target: step.target.clone(), argv: action.argv() })
     };
+    // A way back that is known only in part is none.
+    let undo: Option<Vec<Command>> = fix.steps.iter().rev().map(back).collect();
     Fix {
         title: fix.title.get(lang).to_owned(),
         applicability: fix.applicability,
         commands: fix.steps.iter().map(command).collect(),
-        undo: fix.steps.iter().rev().map(back).collect(),
+        undo: undo.into_iter().flatten().collect(),
         persist: fix.persist.as_ref().map(|p| p.get(lang).to_owned()),
         caution: fix.caution.as_ref().map(|p| p.get(lang).to_owned()),
     }

@@ -137,8 +137,8 @@ pub struct Fix {
     pub applicability: Applicability,
     /// To be run in order; empty if only a person can do it.
     pub commands: Vec<Command>,
-    /// The way back, in order; null if it is not known.
-    pub undo: Option<Vec<Command>>,
+    /// The way back, in order; empty if it is not known.
+    pub undo: Vec<Command>,
     /// How to keep it after a reboot or restart.
     pub persist: Option<String>,
     /// What to think of first.
