@@ -46,6 +46,15 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             .phrase(),
         );
     }
+    if pattern.some_silence(result.lost) && result.forward.is_none() {
+        notes.push(
+            text!(
+                "the direction stays open: the silent probes were lost on the way there, or their answers were never repeated (SYN cookies, a full SYN queue)",
+                "无法判断方向：无应答的探测或在去程丢失，或其应答从未重发（SYN cookie、SYN 队列已满）"
+            )
+            .phrase(),
+        );
+    }
     if pattern.off_comb > 0 {
         notes.push(n(
             text!(

@@ -111,11 +111,17 @@ impl Pattern {
         // One or two losses may well leave no trace; a share of them does.
         lost > 2 && answered && self.late_on_comb == 0 && self.repeated == 0 && !self.refused
     }
+
+    /// Losses beside answers that were repeated: the server repeats itself, but perhaps not always.
+    pub fn some_silence(&self, lost: u64) -> bool {
+        lost > 2 && self.late_on_comb + self.repeated > 0 && !self.refused
+    }
 }
 
 /// Estimates both directions, with intervals where the log-likelihood falls by `drop`. None where the pattern does
-/// not tell: refused or no answers, answers late for other reasons, or losses without any repeated SYN-ACK (SYN
-/// cookies, no retries: the server does not repeat itself).
+/// not tell: refused or no answers, answers late for other reasons, losses without any repeated SYN-ACK (SYN
+/// cookies, no retries: the server does not repeat itself), or more silence than the fate of our RSTs bears out (a
+/// server that sends cookies now and then).
 pub(crate) fn estimate(pattern: &Pattern, drop: f64) -> Option<Split> {
     let Pattern { late_on_comb: late, off_comb, repeated, refused, groups } = pattern;
     let silent = groups.keys().any(|look| look.first.is_none());
@@ -127,7 +133,12 @@ pub(crate) fn estimate(pattern: &Pattern, drop: f64) -> Option<Split> {
     let syns = fit(groups, drop, Evidence::Syns)?;
     let [low, high] = fit(groups, DROP_999, Evidence::Syns)?.forward.ci95;
     let both = fit(groups, drop, Evidence::SynsAndRsts)?;
-    Some(if (low..=high).contains(&both.forward.loss) { both } else { syns })
+    match both.forward.loss {
+        // Either only SYNs are lost on the way there, or answers that are never repeated on the way back.
+        loss if loss < low => None,
+        loss if loss > high => Some(syns),
+        _ => Some(both),
+    }
 }
 
 /// What the fit looks at.
@@ -248,11 +259,19 @@ mod tests {
 
     /// 200 probes at 100 ms against a server that keeps to the comb with `retries` SYN-ACKs in all.
     fn run(seed: u64, p: f64, r: f64, retries: usize, wait: u64) -> Option<Split> {
-        run_with_rst(seed, p, p, r, retries, wait)
+        run_with(seed, p, p, r, 0.0, retries, wait)
     }
 
-    /// The same with another loss `rst` for our RSTs.
-    fn run_with_rst(seed: u64, p: f64, rst: f64, r: f64, retries: usize, wait: u64) -> Option<Split> {
+    /// The same with another loss `rst` for our RSTs, and a share of `cookies`, which are never repeated.
+    fn run_with(
+        seed: u64,
+        p: f64,
+        rst: f64,
+        r: f64,
+        cookies: f64,
+        retries: usize,
+        wait: u64,
+    ) -> Option<Split> {
         let (mut dice, mut account) = (Dice(seed << 32), Account::new(SECOND * 9 / 10));
         let n = 200;
         let now = n * SECOND / 10 + wait * SECOND;
@@ -263,7 +282,8 @@ mod tests {
             if dice.lost(p) {
                 continue;
             }
-            for second in &COMB[..retries] {
+            let sends = if cookies > 0.0 && dice.lost(cookies) { 1 } else { retries };
+            for second in &COMB[..sends] {
                 let at = sent + second * SECOND + 1_000_000;
                 if !dice.lost(r) && at <= now {
                     replies.push((at, seq));
@@ -305,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_firewall_that_drops_rsts_is_no_loss_of_requests() {
-        let split = run_with_rst(5, 0.05, 1.0, 0.05, 6, 8).expect("a pattern");
+        let split = run_with(5, 0.05, 1.0, 0.05, 0.0, 6, 8).expect("a pattern");
         assert!(split.forward.loss < 0.12, "{split:?}");
     }
 
@@ -314,6 +334,13 @@ mod tests {
         assert_eq!(run(3, 0.3, 0.3, 1, 8), None);
         assert!(run(3, 0.0, 0.0, 1, 8).is_some(), "nothing lost is nothing lost in both directions");
         assert_eq!(run(3, 1.0, 0.0, 6, 8), None);
+    }
+
+    #[test]
+    fn a_server_that_sends_cookies_now_and_then_is_not_taken_for_loss_of_requests() {
+        for seed in 1..7 {
+            assert_eq!(run_with(seed, 0.0, 0.0, 0.3, 0.7, 6, 8), None);
+        }
     }
 
     #[test]
