@@ -106,8 +106,6 @@ pub struct ProbeSpec {
     pub deadline: Option<Duration>,
     /// Tell of every packet, for a capture file.
     pub capture: bool,
-    /// After GETs that stall: find the largest segments with which they do not.
-    pub sweep: bool,
     /// The user says that the address is his own: more than [`MAX_RATE`] is allowed.
     pub own_target: bool,
 }
@@ -154,7 +152,6 @@ impl ProbeSpec {
             target: None,
             deadline: None,
             capture: false,
-            sweep: false,
             own_target: false,
         })
     }

@@ -139,7 +139,6 @@ impl ProbeArgs {
         (spec.ttl, spec.flows, spec.target, spec.deadline) =
             (self.ttl, self.flows, self.target, self.deadline);
         (spec.capture, spec.own_target) = (self.pcap.is_some(), self.i_own_target);
-        spec.sweep = spec.scheme.is_http();
         Ok(spec)
     }
 }
