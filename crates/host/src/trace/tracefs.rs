@@ -75,6 +75,8 @@ impl TracefsSource {
         write(instance, "buffer_size_kb", BUFFER_KB)?;
         // Microseconds of CLOCK_MONOTONIC instead of one of each CPU.
         write(instance, "trace_clock", "mono")?;
+        // From 5.12 on addresses are hashed unless asked for; before, there is nothing to ask.
+        let _ = write(instance, "options/hash-ptr", "0");
         let pipe = instance.join("trace_pipe");
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let pipe = rustix::fs::open(&pipe, flags, Mode::empty()).map_err(|e| {
