@@ -4,8 +4,12 @@ use super::{Announce, Undo, changed, find_link, route};
 use crate::error::{Error, Result};
 use crate::sys::netlink::Netlink;
 use netlink_bindings::rt_link;
+use std::time::{Duration, Instant};
 use whydrop_model::Action;
 use whydrop_model::text;
+
+const SETTLING: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(10);
 
 /// `ip link set dev DEV up|down`. Switching off takes addresses and routes with it; they are part of the way back.
 pub(super) fn state(dev: &str, up: bool, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
@@ -37,7 +41,21 @@ pub(super) fn state(dev: &str, up: bool, announce: &mut Announce<'_>) -> Result<
             &e,
         )
     })?;
+    if up {
+        settle(&mut netlink, dev)?;
+    }
     Ok(undo)
+}
+
+/// Waits until a link that was switched on carries packets, so that what is measured next is the link and not its
+/// start: the kernel gives it its queue from a work item up to a second later (net/core/link_watch.c). A link without
+/// carrier stays as it is: that is not this change's doing.
+fn settle(netlink: &mut Netlink, dev: &str) -> Result<()> {
+    let deadline = Instant::now() + SETTLING;
+    while Instant::now() < deadline && find_link(netlink, dev)?.operstate != "up" {
+        std::thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 /// `ip link set dev DEV mtu N`.
