@@ -1,13 +1,16 @@
 //! Source ports of probes, held so that no socket of the machine gets the answers, and no answer meets a socket.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 /// Most ports held by one run.
 const MAX: usize = 4096;
+
+/// The first port moves on by one in this time: faster than runs use ports, and around the usual range in 91 s.
+const MS_PER_PORT: u64 = 4;
 
 /// Reserved source ports: bound, neither connected nor listening, so the kernel answers a SYN-ACK with its RST.
 #[derive(Debug)]
@@ -18,15 +21,17 @@ pub struct Ports {
 
 impl Ports {
     /// Holds up to `wanted` ports outside `ip_local_port_range` of the namespace of the calling thread; fewer if
-    /// they, or the file descriptors, run out. The first is random: a server may still hold half-open connections
-    /// of the run before.
+    /// they, or the file descriptors, run out. The first moves on with time: a server holds the half-open connections
+    /// of earlier runs for up to 63 s when it does not hear the RSTs, and answers no SYN that meets one.
     pub fn reserve(wanted: usize, v4: bool) -> std::io::Result<Self> {
         let wanted = wanted.clamp(1, MAX);
         allow_descriptors(wanted);
         let range =
             free_range(std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().as_deref());
         let size = usize::from(range.end() - range.start()) + 1;
-        let first = RandomState::new().hash_one(0) as usize % size;
+        let now = clock_gettime(ClockId::Monotonic);
+        let ticks = (now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000) / MS_PER_PORT;
+        let first = usize::try_from(ticks % size as u64).unwrap_or(0);
         let any = if v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         let mut held = Vec::with_capacity(wanted);
         for port in range.clone().cycle_from(first).take(size) {
@@ -70,7 +75,7 @@ impl CycleFrom for RangeInclusive<u16> {
     }
 }
 
-/// The ports above the range from which the kernel chooses, or else below it, or else all: a bound port is not
+/// The ports below the range from which the kernel chooses, or else above it, or else all: a bound port is not
 /// chosen by the kernel in any case.
 fn free_range(local: Option<&str>) -> RangeInclusive<u16> {
     const ENOUGH: u16 = 1024;
@@ -80,10 +85,10 @@ fn free_range(local: Option<&str>) -> RangeInclusive<u16> {
         (Some(Ok(low)), Some(Ok(high))) => (low, high),
         _ => (32768, 60999),
     };
-    if high < u16::MAX - ENOUGH {
-        high + 1..=u16::MAX
-    } else if low > 10_000 + ENOUGH {
+    if low > 10_000 + ENOUGH {
         10_000..=low - 1
+    } else if high < u16::MAX - ENOUGH {
+        high + 1..=u16::MAX
     } else {
         10_000..=u16::MAX
     }
@@ -106,10 +111,11 @@ mod tests {
 
     #[test]
     fn avoids_the_kernels_own_range() {
-        assert_eq!(free_range(Some("32768\t60999\n")), 61000..=65535);
+        assert_eq!(free_range(Some("32768\t60999\n")), 10_000..=32_767);
+        assert_eq!(free_range(Some("1024 60999")), 61000..=65535);
         assert_eq!(free_range(Some("20000 65535")), 10_000..=19_999);
         assert_eq!(free_range(Some("1024 65535")), 10_000..=65535);
-        assert_eq!(free_range(None), 61000..=65535);
+        assert_eq!(free_range(None), 10_000..=32_767);
     }
 
     #[test]
