@@ -6,7 +6,7 @@ use crate::registry::RULES;
 use crate::rule::Suspect;
 use crate::rules::path::remote_loss;
 use crate::way::Way;
-use crate::{correlate, ledger, notes, sequence, traced};
+use crate::{correlate, ledger, notes, reconcile, sequence, traced};
 use whydrop_model::{Ledger, Note, Observation, Report, Role, Verdict};
 
 /// More notes of one cause in one namespace than this help nobody.
@@ -24,18 +24,21 @@ pub fn judge(observation: &Observation) -> Report {
     let case = Case { observation, ways: &ways };
     let spaces: Vec<Space<'_>> = case.spaces().collect();
 
-    let (mut suspects, mut notes) = (vec![], vec![]);
+    let (mut suspects, mut notes, mut excused) = (vec![], vec![], vec![]);
     for rule in RULES {
         for space in &spaces {
             let judgement = (rule.judge)(*space);
-            suspects.extend(judgement.suspects.into_iter().filter(|s| relevant(case, s)).map(|s| (rule, s)));
+            suspects.extend(judgement.suspects.into_iter().map(|s| (rule, s)));
             notes.extend(judgement.notes.into_iter().filter(|_| space.is_target()));
+            excused.extend(judgement.excused);
         }
     }
+    let unclaimed = reconcile::settle(case, &mut suspects, &excused);
+    suspects.retain(|(_, suspect)| relevant(case, suspect));
     let mut suspects = correlate::fold(case, suspects);
     traced::tie(case, &mut suspects);
     suspects.extend(remote_loss::judge(case, &suspects));
-    let book = ledger::charge(case, &mut suspects);
+    let book = ledger::charge(case, &mut suspects, unclaimed);
     traced::testify(case, &mut suspects);
     correlate::settle(case, &mut suspects);
     sequence::prepare_undo(&mut suspects);

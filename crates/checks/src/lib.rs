@@ -1,7 +1,8 @@
 //! The rules: from what was observed to what it means. Never sees the machine.
 //!
 //! [`judge`] is the whole of it. An [`Observation`] becomes a [`case::Case`]; each rule of the [`registry`] looks at
-//! each namespace; [`correlate`] folds what merely follows; the [`ledger`] charges each lost packet once; and
+//! each namespace; [`correlate`] folds what merely follows; drop
+//! events are reconciled with what the rules counted and the [`ledger`] charges each lost packet once; and
 //! [`coverage`] says what stayed out of sight.
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod fate;
 pub mod ledger;
 pub mod notes;
 pub mod packet;
+mod reconcile;
 pub mod registry;
 pub mod route;
 pub mod rule;

@@ -28,15 +28,34 @@ pub struct Judgement {
     pub suspects: Vec<Suspect>,
     /// Seen and judged innocent.
     pub notes: Vec<Note>,
+    /// Packets that were dropped as they should be.
+    pub excused: Vec<Excused>,
+}
+
+/// Packets of which a note says that dropping them was right: no loss, although the kernel reports the drops.
+#[derive(Clone, Debug)]
+pub struct Excused {
+    /// Target id.
+    pub target: String,
+    /// Stage.
+    pub stage: String,
+    /// How many.
+    pub packets: u64,
 }
 
 impl From<Vec<Suspect>> for Judgement {
     fn from(suspects: Vec<Suspect>) -> Self {
-        Self { suspects, notes: vec![] }
+        Self { suspects, ..Self::default() }
     }
 }
 
 impl Judgement {
+    /// Says that packets were dropped there as they should be.
+    pub fn excuse(&mut self, space: Space<'_>, stage: &str, packets: u64) {
+        let (target, stage) = (space.target().id.clone(), stage.to_owned());
+        self.excused.push(Excused { target, stage, packets });
+    }
+
     /// Adds a note.
     pub fn note(&mut self, space: Space<'_>, cause: &Cause, status: NoteStatus, subject: &str, text: Phrase) {
         self.notes.push(Note {

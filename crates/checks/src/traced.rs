@@ -3,10 +3,14 @@
 use crate::case::{Case, Space};
 use crate::fate::{Death, Leg, fate};
 use crate::rule::Suspect;
+use crate::rules::netfilter::{self, Dropping};
 use crate::way::Way;
 use std::collections::BTreeMap;
-use whydrop_model::probe::Fate;
+use whydrop_model::probe::{Fate, Outcome};
 use whydrop_model::{Evidence, ProbeResult, Text, text};
+
+/// How the stages of all netfilter hooks begin.
+const NETFILTER: &str = "netfilter.";
 
 const REQUESTS: Text = text!("{n} of our probes were traced to it", "我们的 {n} 个探测包被追踪到此处");
 const ANSWERS: Text =
@@ -15,12 +19,10 @@ const ANSWERS: Text =
 /// Ties to findings the probes that the kernel saw die at their place, where addresses and routes alone did not show
 /// that the way leads there: behind a translated address, above all.
 pub fn tie(case: Case<'_>, suspects: &mut [Suspect]) {
+    let places = Places::of(case, suspects);
     for (way, death) in deaths(case) {
-        let Some(space) = death.event.netns_inode.and_then(|inode| case.space_by_inode(inode)) else {
-            continue;
-        };
-        let mut at = suspects.iter_mut().filter(|s| is_at(s, space, &death));
-        if let (Some(suspect), None) = (at.next(), at.next())
+        let only = places.only(suspects, &death);
+        if let Some(suspect) = only.and_then(|index| suspects.get_mut(index))
             && !suspect.touches.contains(&way.index)
         {
             suspect.touches.push(way.index);
@@ -31,8 +33,9 @@ pub fn tie(case: Case<'_>, suspects: &mut [Suspect]) {
 /// Lets the kernel's account of our own packets speak for the findings where it can have been no other.
 pub fn testify(case: Case<'_>, suspects: &mut [Suspect]) {
     let mut counts: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
-    for (way, death) in deaths(case) {
-        if let Some(index) = only_suspect(case, suspects, way, &death) {
+    let places = Places::of(case, suspects);
+    for (_, death) in deaths(case) {
+        if let Some(index) = places.only(suspects, &death) {
             let (requests, answers) = counts.entry(index).or_default();
             match death.leg {
                 Leg::Request => *requests += 1,
@@ -53,29 +56,79 @@ pub fn testify(case: Case<'_>, suspects: &mut [Suspect]) {
     }
 }
 
-/// The probes with their fate: where the kernel saw them die, and for the rest the only cause that can have met them.
+/// The probes with their fate: for each that was lost, where the kernel saw it die and the findings that can have
+/// taken it there; for the rest the findings on its way. More than one finding means that nobody can tell which.
 pub fn fates(case: Case<'_>, suspects: &[Suspect]) -> Vec<ProbeResult> {
-    let all = deaths(case);
+    let places = Places::of(case, suspects);
     let mut probes = case.observation.probes.clone();
     for (probe, way) in probes.iter_mut().zip(case.ways).filter(|(probe, _)| probe.fate.is_empty()) {
-        let mut ends: BTreeMap<(String, String), u64> = BTreeMap::new();
-        let died = all.iter().filter(|(w, death)| w.index == way.index && died_lost(way, death));
-        for (_, death) in died {
-            let found = only_suspect(case, suspects, way, death).and_then(|i| suspects.get(i));
-            let cause = found.map(|s| s.finding.cause.as_str()).or(death.place.cause).unwrap_or("unknown");
+        let mut ends: BTreeMap<End, u64> = BTreeMap::new();
+        for death in of_lost(case, way) {
             let space = death.event.netns_inode.and_then(|inode| case.space_by_inode(inode));
-            let target = space.map_or_else(|| "unknown".to_owned(), |s| s.target().id.clone());
-            *ends.entry((cause.to_owned(), target)).or_default() += 1;
+            let at = places.of_death(suspects, &death);
+            let at: Vec<&Suspect> = at.into_iter().filter_map(|index| suspects.get(index)).collect();
+            let end = End {
+                target: space.map_or_else(unknown, |s| s.target().id.clone()),
+                stage: Some(death.place.stage.to_owned()),
+                ..End::of(&at, death.place.cause)
+            };
+            *ends.entry(end).or_default() += 1;
         }
         let left = way.lost().saturating_sub(ends.values().sum());
-        let mut harming = suspects.iter().filter(|s| s.touches.contains(&way.index));
-        if let Some(only) = harming.next().filter(|_| left > 0 && harming.next().is_none()) {
-            *ends.entry((only.finding.cause.clone(), only.finding.target.clone())).or_default() += left;
+        if left > 0 {
+            let on_way: Vec<&Suspect> = suspects.iter().filter(|s| s.touches.contains(&way.index)).collect();
+            *ends.entry(End::of(&on_way, None)).or_default() += left;
         }
-        probe.fate =
-            ends.into_iter().map(|((cause, target), probes)| Fate { cause, target, probes }).collect();
+        let fate = |(end, probes)| {
+            let End { cause, target, stage, subjects } = end;
+            Fate { cause, target, stage, subjects, probes }
+        };
+        probe.fate = ends.into_iter().map(fate).collect();
     }
     probes
+}
+
+/// How a probe ended.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct End {
+    cause: String,
+    target: String,
+    stage: Option<String>,
+    subjects: Vec<String>,
+}
+
+impl End {
+    /// What the findings that can have taken a probe have in common; `suspected` is the cause where there are none.
+    fn of(suspects: &[&Suspect], suspected: Option<&str>) -> Self {
+        let common = |of: fn(&Suspect) -> &String| {
+            let mut all = suspects.iter().map(|s| of(s));
+            let first = all.next()?;
+            all.all(|other| other == first).then(|| first.clone())
+        };
+        let cause = match suspects.is_empty() {
+            true => suspected.map(str::to_owned),
+            false => common(|s| &s.finding.cause),
+        };
+        Self {
+            cause: cause.unwrap_or_else(unknown),
+            target: common(|s| &s.finding.target).unwrap_or_else(unknown),
+            stage: None,
+            subjects: suspects.iter().map(|s| s.finding.subject.clone()).collect(),
+        }
+    }
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+/// Deaths of the probes of one way that were lost; late ones had a death, too, but were not lost.
+pub fn of_lost<'a>(case: Case<'a>, way: &Way<'a>) -> Vec<Death<'a>> {
+    let Some(log) = case.drop_log() else { return vec![] };
+    let mut deaths = fate(log, way.probe);
+    let lost = |seq| way.probe.packets.iter().any(|p| p.seq == seq && p.outcome == Outcome::Lost);
+    deaths.retain(|death| lost(death.seq));
+    deaths
 }
 
 /// True if a probe's packet died in this namespace for one of these reasons.
@@ -93,23 +146,61 @@ fn deaths<'a>(case: Case<'a>) -> Vec<(&'a Way<'a>, Death<'a>)> {
     case.ways.iter().flat_map(of).collect()
 }
 
-/// A late answer died on its way first, but the probe was not lost.
-fn died_lost(way: &Way<'_>, death: &Death<'_>) -> bool {
-    use whydrop_model::probe::Outcome;
-    way.probe.packets.iter().any(|p| p.seq == death.seq && p.outcome == Outcome::Lost)
+/// The findings by the places where packets die at them.
+struct Places<'a> {
+    case: Case<'a>,
+    /// For each finding that is about a firewall rule: its index, and the rule.
+    rules: Vec<(usize, Dropping<'a>)>,
 }
 
-/// The finding at the place of a death, if there is only one.
-fn only_suspect(case: Case<'_>, suspects: &[Suspect], way: &Way<'_>, death: &Death<'_>) -> Option<usize> {
-    let space = case.space_by_inode(death.event.netns_inode?)?;
-    let here = |s: &Suspect| s.touches.contains(&way.index) && is_at(s, space, death);
-    let mut at = suspects.iter().enumerate().filter(|(_, s)| here(s)).map(|(i, _)| i);
-    at.next().filter(|_| at.next().is_none())
+impl<'a> Places<'a> {
+    fn of(case: Case<'a>, suspects: &[Suspect]) -> Self {
+        let mut rules = vec![];
+        for space in case.spaces() {
+            let here = |s: &&Suspect| {
+                s.finding.target == space.target().id && s.finding.stage.starts_with(NETFILTER)
+            };
+            let subjects: Vec<&str> =
+                suspects.iter().filter(here).map(|s| s.finding.subject.as_str()).collect();
+            if subjects.is_empty() {
+                continue;
+            }
+            for (subject, rule) in netfilter::rules_of(space, &subjects) {
+                let about = suspects.iter().position(|s| here(&s) && s.finding.subject == subject);
+                rules.extend(about.map(|index| (index, rule)));
+            }
+        }
+        Self { case, rules }
+    }
+
+    /// Indices of the findings that can have taken the packet at the place where it died.
+    fn of_death(&self, suspects: &[Suspect], death: &Death<'_>) -> Vec<usize> {
+        let space = death.event.netns_inode.and_then(|inode| self.case.space_by_inode(inode));
+        let Some(space) = space else { return vec![] };
+        let here = |(index, s): &(usize, &Suspect)| {
+            let rule = self.rules.iter().find(|(about, _)| about == index).map(|(_, rule)| rule);
+            s.finding.target == space.target().id && is_at(s, rule, death) && {
+                rule.is_none_or(|rule| rule.can_take(space, death.event))
+            }
+        };
+        suspects.iter().enumerate().filter(here).map(|(index, _)| index).collect()
+    }
+
+    /// The same, if there is only one.
+    fn only(&self, suspects: &[Suspect], death: &Death<'_>) -> Option<usize> {
+        match self.of_death(suspects, death).as_slice() {
+            [index] => Some(*index),
+            _ => None,
+        }
+    }
 }
 
-/// True if the finding stands where the packet died.
-fn is_at(suspect: &Suspect, space: Space<'_>, death: &Death<'_>) -> bool {
-    let finding = &suspect.finding;
-    let same_place = finding.stage == death.place.stage || Some(finding.cause.as_str()) == death.place.cause;
-    finding.target == space.target().id && same_place
+/// True if the finding stands where the packet died. A netfilter drop whose hook is known belongs to that hook.
+fn is_at(suspect: &Suspect, rule: Option<&Dropping<'_>>, death: &Death<'_>) -> bool {
+    let (finding, place) = (&suspect.finding, &death.place);
+    match (death.hook.filter(|_| finding.stage.starts_with(NETFILTER)), rule) {
+        (Some(hook), Some(rule)) => rule.hooks.contains(&hook),
+        (Some(_), None) => finding.stage == place.stage,
+        (None, _) => finding.stage == place.stage || Some(finding.cause.as_str()) == place.cause,
+    }
 }

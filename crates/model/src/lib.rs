@@ -28,7 +28,7 @@ pub use drops::{DropCount, DropEvent, DropLog};
 pub use finding::{Applicability, Direction, Evidence, Finding, Fix, Note, NoteStatus, Severity};
 pub use probe::ProbeResult;
 pub use reading::Reading;
-pub use report::{Coverage, CoverageStatus, Ledger, LedgerEntry, Report, Verdict};
+pub use report::{Coverage, CoverageStatus, Ledger, LedgerEntry, Report, Unexplained, Verdict};
 pub use snapshot::Snapshot;
 pub use target::{Entry, Role, Target, TargetKind};
 pub use text::{Lang, Phrase, Text};

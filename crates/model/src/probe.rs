@@ -161,8 +161,14 @@ pub struct Share {
 pub struct Fate {
     /// Cause id; `unknown` where the place is out of sight.
     pub cause: String,
-    /// Target id.
+    /// Target id; `unknown` as above.
     pub target: String,
+    /// Stage of the packet's way, where the kernel saw them die.
+    #[serde(default)]
+    pub stage: Option<String>,
+    /// Subjects of the findings that can have taken them; more than one where the place admits several.
+    #[serde(default)]
+    pub subjects: Vec<String>,
     /// How many probes.
     pub probes: u64,
 }

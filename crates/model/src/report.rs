@@ -46,6 +46,27 @@ pub struct LedgerEntry {
     pub finding: Option<usize>,
 }
 
+/// A place where packets were lost and no known cause accounts for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Unexplained {
+    /// Target id.
+    pub target: String,
+    /// Stage: `tcp.receive`; `unknown` if nobody saw where.
+    pub stage: String,
+    /// Reason name of the running kernel; empty if the place was not seen by drop events.
+    pub reason: String,
+    /// Kernel function that dropped; empty as above.
+    pub function: String,
+    /// Interface, if known.
+    pub interface: Option<String>,
+    /// Packets lost here, and charged nowhere else.
+    pub packets: u64,
+    /// Which witness gave the number.
+    pub source: String,
+    /// The only cause that the place admits, where it admits only one; not confirmed by anything else.
+    pub suspected: Option<String>,
+}
+
 /// Every lost packet, charged once. `lost = explained + unexplained`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Ledger {
@@ -53,10 +74,12 @@ pub struct Ledger {
     pub lost: u64,
     /// Of them charged to a cause.
     pub explained: u64,
-    /// Of them without a known cause.
+    /// Of them without a known cause; the sum of `unexplained_at`.
     pub unexplained: u64,
     /// The charges.
     pub entries: Vec<LedgerEntry>,
+    /// Where the unexplained ones were lost, the most first.
+    pub unexplained_at: Vec<Unexplained>,
 }
 
 /// What became of looking at one source.

@@ -1,7 +1,7 @@
 //! From the model to the document.
 
 use super::SCHEMA;
-use super::document::{Command, Document, Evidence, Finding, Fix, Host, Ledger, Note, Probe, Target, Tool};
+use super::document::{Command, Document, Evidence, Finding, Fix, Host, Note, Probe, Target, Tool};
 use whydrop_model::finding::Step;
 use whydrop_model::{Lang, Phrase, ProbeResult, Report, Role};
 
@@ -19,12 +19,7 @@ pub fn document(report: &Report, lang: Lang, version: &str) -> Document {
         findings: report.findings.iter().enumerate().map(|(i, f)| finding(report, f, i, lang)).collect(),
         notes: report.notes.iter().map(|n| note(n, lang)).collect(),
         probes: report.probes.iter().map(|p| probe(p, lang)).collect(),
-        ledger: Ledger {
-            lost: report.ledger.lost,
-            explained: report.ledger.explained,
-            unexplained: report.ledger.unexplained,
-            entries: report.ledger.entries.clone(),
-        },
+        ledger: report.ledger.clone(),
         coverage: report.coverage.clone(),
     }
 }

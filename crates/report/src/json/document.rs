@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use whydrop_model::probe::{Rtt, Share};
-use whydrop_model::report::{Coverage, LedgerEntry};
+use whydrop_model::report::Coverage;
 use whydrop_model::{Applicability, Direction, Lang, NoteStatus, Severity, TargetKind, Verdict};
 
 /// The whole report.
@@ -169,19 +169,6 @@ pub struct Note {
     pub text: String,
 }
 
-/// Every lost packet, charged once: `lost = explained + unexplained`.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Ledger {
-    /// Packets lost in the window.
-    pub lost: u64,
-    /// Of them charged to a cause.
-    pub explained: u64,
-    /// Of them without a known cause.
-    pub unexplained: u64,
-    /// The charges.
-    pub entries: Vec<LedgerEntry>,
-}
-
 /// What one probe URL measured: `transmitted = received + late + lost`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Probe {
@@ -248,4 +235,5 @@ pub struct Probe {
     pub notes: Vec<String>,
 }
 
+pub use whydrop_model::Ledger;
 pub use whydrop_model::probe::{Bursts, Fate, Flow, Hop, Http, Pmtu};

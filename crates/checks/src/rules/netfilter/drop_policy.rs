@@ -79,6 +79,7 @@ pub fn judge_policies(space: Space<'_>, cause: &'static Cause, mine: fn(&Policy<
             // A policy is no fault while the traffic under study passes.
             Some(n) if !hurts && !ways.is_empty() => {
                 judgement.note(space, cause, NoteStatus::Benign, &subject, OTHERS.fill(&[("n", &n)]));
+                judgement.excuse(space, &format!("netfilter.{}", policy.hook.word()), n);
             }
             None if policy.fit == Fit::No || !hurts => {
                 judgement.note(space, cause, NoteStatus::Latent, &subject, IDLE.phrase());

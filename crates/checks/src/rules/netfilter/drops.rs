@@ -4,10 +4,10 @@ use super::policy;
 use crate::case::Space;
 use crate::packet::{Fit, Packet, ends_at_rule, is_unread_map};
 use std::collections::{BTreeMap, VecDeque};
-use whydrop_model::Direction;
 use whydrop_model::delta::Change;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::snapshot::{Protocol, Socket};
+use whydrop_model::{Direction, DropEvent};
 
 /// The reason that the kernel gives for every netfilter drop.
 pub const REASON: &str = "NETFILTER_DROP";
@@ -135,6 +135,12 @@ impl Dropping<'_> {
         let Some(way) = space.case.ways.get(index) else { return Fit::No };
         let packets = self.hooks.iter().flat_map(|hook| way.packets_at(space, *hook));
         self.best_fit(space, &packets.collect::<Vec<_>>())
+    }
+
+    /// False if the rule certainly lets this dropped packet pass.
+    pub fn can_take(&self, space: Space<'_>, event: &DropEvent) -> bool {
+        let packet = dropped_packet(space, event);
+        packet.is_none_or(|(_, packet)| self.best_fit(space, std::slice::from_ref(&packet)) != Fit::No)
     }
 
     /// The best fit among packets.
@@ -371,25 +377,32 @@ pub fn lost_packets(space: Space<'_>, hooks: &[Hook]) -> Vec<Packet> {
 fn sampled<'a>(space: Space<'a>, hooks: &'a [Hook]) -> impl Iterator<Item = Packet> + 'a {
     let inode = Some(space.target().netns_inode);
     let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
-    sampled.filter(move |e| e.reason == REASON && e.netns_inode == inode).filter_map(|event| {
-        let (from, to) = (event.source?, event.destination?);
-        let hook = match (space.after.owns(from.ip()), space.after.owns(to.ip())) {
-            (_, true) => [Hook::Input, Hook::Prerouting],
-            (true, false) => [Hook::Output, Hook::Postrouting],
-            (false, false) => [Hook::Forward, Hook::Prerouting],
-        };
-        hook.iter().any(|h| hooks.contains(h)).then(|| Packet {
-            protocol: event.protocol.unwrap_or(0),
-            source: Some(from.ip()),
-            destination: Some(to.ip()),
-            source_port: Some(from.port()),
-            destination_port: Some(to.port()),
-            in_interface: event.interface.clone().filter(|_| space.after.owns(to.ip())),
-            out_interface: None,
-            // A SYN without ACK opens; anything else is taken for an answer.
-            reply: event.tcp_flags.is_some_and(|flags| flags & 0x12 != 0x02),
-        })
+    sampled.filter(move |e| e.reason == REASON && e.netns_inode == inode).filter_map(move |event| {
+        let (at, packet) = dropped_packet(space, event)?;
+        at.iter().any(|h| hooks.contains(h)).then_some(packet)
     })
+}
+
+/// A dropped packet as rules see it, with the hooks at which its addresses say that it can have been.
+pub fn dropped_packet(space: Space<'_>, event: &DropEvent) -> Option<([Hook; 2], Packet)> {
+    let (from, to) = (event.source?, event.destination?);
+    let hooks = match (space.after.owns(from.ip()), space.after.owns(to.ip())) {
+        (_, true) => [Hook::Input, Hook::Prerouting],
+        (true, false) => [Hook::Output, Hook::Postrouting],
+        (false, false) => [Hook::Forward, Hook::Prerouting],
+    };
+    let packet = Packet {
+        protocol: event.protocol.unwrap_or(0),
+        source: Some(from.ip()),
+        destination: Some(to.ip()),
+        source_port: Some(from.port()),
+        destination_port: Some(to.port()),
+        in_interface: event.interface.clone().filter(|_| space.after.owns(to.ip())),
+        out_interface: None,
+        // A SYN without ACK opens; anything else is taken for an answer.
+        reply: event.tcp_flags.is_some_and(|flags| flags & 0x12 != 0x02),
+    };
+    Some((hooks, packet))
 }
 
 /// True for a packet that would open something on a port of this namespace that no socket has. Ports from which

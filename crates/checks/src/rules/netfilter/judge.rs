@@ -65,6 +65,7 @@ pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summar
         if let Some(n) = took.filter(|_| is_background(space, dropping)) {
             let text = BACKGROUND.fill(&[("n", &n)]);
             judgement.note(space, cause, NoteStatus::Benign, &subject(dropping.chain, rule), text);
+            judgement.excuse(space, &dropping.stage(), n);
             continue;
         }
         match (dropping.dropped, silent) {
@@ -140,6 +141,12 @@ pub fn title(chain: &Chain) -> String {
     let v6 = matches!(chain.tool, Tool::Ip6tablesNft | Tool::Ip6tablesLegacy);
     let title = sanitize(&chain.title(), MAX_RULE_TEXT);
     if v6 { format!("ip6 {title}") } else { title }
+}
+
+/// The dropping rules of a namespace that findings are about, by the findings' subjects.
+pub fn rules_of<'a>(space: Space<'a>, subjects: &[&str]) -> Vec<(String, Dropping<'a>)> {
+    let named = droppers(space).into_iter().map(|d| (subject(d.chain, d.rule), d));
+    named.filter(|(subject, _)| subjects.contains(&subject.as_str())).collect()
 }
 
 /// Words for a direction.

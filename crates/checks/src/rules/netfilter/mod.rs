@@ -14,6 +14,10 @@ pub mod reject_rule;
 
 mod drops;
 mod judge;
+
+pub use drops::Dropping;
+pub use judge::rules_of;
+
 mod policy;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Rules, policies and the idioms made of them.
 
 use crate::testing::*;
+use std::net::SocketAddr;
 use whydrop_model::drops::DropEvent;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::probe::{Outcome, Packet};
@@ -247,6 +248,50 @@ fn a_limit_for_new_connections_before_a_policy() {
     assert_eq!(world.found(), ["netfilter.rate_limit @ netns:server: filter INPUT, policy"]);
 }
 
+/// The last probe loses one more packet: the server drops the answer to this port in the hook of `caller`.
+fn loses_answer(world: &mut World, port: u16, caller: &str) {
+    let netns_inode = Some(world.observation.namespaces[SERVER].target.netns_inode);
+    let sent_ns = 1_000_000_000_000 + u64::from(port) * 10_000_000;
+    let probe = world.observation.probes.last_mut().unwrap();
+    let outcome = Outcome::Lost;
+    let seq = probe.packets.len() as u32;
+    probe.packets.push(Packet { seq, sport: port, sent_ns, outcome, rtt_ms: None, duplicates: 0 });
+    if let Reading::Present(log) = &mut world.observation.drops {
+        log.sampled.push(DropEvent {
+            realtime_ns: sent_ns + 1000,
+            reason: "NETFILTER_DROP".into(),
+            function: "nf_hook_slow".into(),
+            stack: vec![caller.into()],
+            netns_inode,
+            protocol: Some(6),
+            tcp_flags: Some(0x12),
+            source: Some("10.0.0.2:80".parse().unwrap()),
+            destination: Some(SocketAddr::from(([10, 0, 0, 1], port))),
+            ..DropEvent::default()
+        });
+    }
+}
+
+#[test]
+fn a_lost_probe_ends_at_the_rules_of_the_hook_where_it_died() {
+    let mut world = World::pair();
+    let two =
+        vec![random_drop(), rule("-p udp -j DROP", RuleVerdict::Drop, Some(0), vec![Match::L4Proto(17)])];
+    world.chain(SERVER, chain("INPUT", Hook::Input, RuleVerdict::Accept, vec![random_drop()]), &[5]);
+    world.chain(SERVER, chain("OUTPUT", Hook::Output, RuleVerdict::Accept, two), &[5, 5]);
+    world.probe("tcp://10.0.0.2:80", 4, 3);
+    loses_answer(&mut world, 40000, "__ip_local_out");
+    loses_answer(&mut world, 40001, "__ip_local_out");
+    let probe = &world.report().probes[0];
+    let fates: Vec<_> =
+        probe.fate.iter().map(|f| (f.stage.as_deref(), f.subjects.join(" or "), f.probes)).collect();
+    // The rule for UDP takes no SYN-ACK; of the third probe nobody knows at which of the two rules it died.
+    let both = "filter INPUT, rule 1 or filter OUTPUT, rule 1".to_owned();
+    let traced = "filter OUTPUT, rule 1".to_owned();
+    assert_eq!(fates, [(None, both, 1), (Some("netfilter.output"), traced, 2)]);
+    assert_eq!(world.report().ledger.unexplained, 0);
+}
+
 #[test]
 fn a_probe_is_tied_to_the_rule_where_it_died() {
     // The probe goes to an address of the router that is translated to the server: routes do not show that way.
@@ -257,30 +302,7 @@ fn a_probe_is_tied_to_the_rule_where_it_died() {
         world.report().findings[0].evidence.iter().filter(|e| e.source == "traced probes").count()
     };
     assert_eq!(traced(&world), 0);
-    let netns_inode = Some(world.observation.namespaces[SERVER].target.netns_inode);
-    let sent_ns = 1_000_000_000_000;
-    world.observation.probes[0].packets.push(Packet {
-        seq: 0,
-        sport: 40000,
-        sent_ns,
-        outcome: Outcome::Lost,
-        rtt_ms: None,
-        duplicates: 0,
-    });
-    if let Reading::Present(log) = &mut world.observation.drops {
-        log.sampled.push(DropEvent {
-            realtime_ns: sent_ns + 1000,
-            reason: "NETFILTER_DROP".into(),
-            function: "nf_hook_slow".into(),
-            stack: vec!["__ip_local_out".into()],
-            netns_inode,
-            protocol: Some(6),
-            tcp_flags: Some(0x12),
-            source: Some("10.0.0.2:80".parse().unwrap()),
-            destination: Some("10.0.0.1:40000".parse().unwrap()),
-            ..DropEvent::default()
-        });
-    }
+    loses_answer(&mut world, 40000, "__ip_local_out");
     assert_eq!(traced(&world), 1);
     assert_eq!((world.report().ledger.explained, world.report().ledger.unexplained), (1, 0));
 }

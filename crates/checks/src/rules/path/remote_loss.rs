@@ -2,10 +2,13 @@
 
 use crate::case::{Case, Space};
 use crate::coverage::Source;
+use crate::fate::Death;
 use crate::ledger::BY_PROBES;
 use crate::rule::{Suspect, manual};
+use crate::traced;
 use crate::way::Way;
 use std::net::IpAddr;
+use whydrop_facts::Class;
 use whydrop_model::{Cause, Text, text};
 
 /// What has to be seen before a loss may be blamed on others.
@@ -80,16 +83,19 @@ pub fn judge(case: Case<'_>, suspects: &[Suspect]) -> Vec<Suspect> {
 
 /// Lost probes of a way that no cause accounts for.
 fn unexplained(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> u64 {
+    // What the kernel saw die here did not leave.
+    let here = |death: &Death<'_>| matches!(death.place.class, Class::Loss | Class::Policy);
+    let seen = traced::of_lost(case, way).iter().filter(|death| here(death)).count() as u64;
     let lost = way.probe.lost;
     let mut known = suspects.iter().filter(|s| s.touches.contains(&way.index)).peekable();
     if known.peek().is_none() {
         // A target that the way could not be followed into, and that loses packets, holds the answer.
         let astray = !case.spaces().any(|space| space.is_target() && way.visits(space));
         let elsewhere = suspects.iter().any(|s| s.finding.packets_lost.is_some_and(|n| n >= lost));
-        return if astray && elsewhere { 0 } else { lost };
+        return if astray && elsewhere { 0 } else { lost.saturating_sub(seen) };
     }
     let counted = known.map(|s| s.finding.packets_lost.filter(|_| !s.loses_more)).sum::<Option<u64>>();
-    let left = counted.map_or(0, |n| lost.saturating_sub(n));
+    let left = counted.map_or(0, |n| lost.saturating_sub(n.max(seen)));
     let enough = left >= LEFT_OVER && left as f64 >= way.probe.transmitted as f64 * LEFT_OVER_SHARE;
     if enough { left } else { 0 }
 }
