@@ -1,7 +1,9 @@
 //! The report and the pages of the causes as Markdown: for tickets, chats and the documents.
 
 use crate::number::{count, maybe};
-use crate::text::{claims, command_line, headline, probe_lines, rows, target_name, unseen};
+use crate::text::{
+    claims, command_line, headline, probe_lines, rows, target_name, unexplained_places, unseen,
+};
 use crate::words;
 use std::io::{self, Write};
 use whydrop_model::shell::sanitize;
@@ -58,7 +60,16 @@ fn ledger(report: &Report, lang: Lang, out: &mut dyn Write) -> io::Result<()> {
     let rest = text!("unexplained", "未查明").get(lang);
     writeln!(out, "| | {rest} | {} |", count(report.ledger.unexplained))?;
     let total = text!("total", "合计").get(lang);
-    writeln!(out, "| | {total} | {} |\n", count(report.ledger.lost))
+    writeln!(out, "| | {total} | {} |\n", count(report.ledger.lost))?;
+    let places = unexplained_places(report, lang);
+    if places.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{}\n", text!("Unexplained:", "未查明的包：").get(lang))?;
+    for place in places {
+        writeln!(out, "- {}", escape(&place))?;
+    }
+    writeln!(out)
 }
 
 fn cause(

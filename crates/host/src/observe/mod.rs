@@ -128,14 +128,18 @@ pub fn observe(
     });
     let machine_before = collect::machine();
     let before = namespaces.snapshots();
+    // The events' window lies inside that of the counters, so that what no counter saw is not a matter of moments.
+    if let Some(Ok(recording)) = &tracer {
+        recording.restart();
+    }
     let began = Instant::now();
     let (probes, mut skipped) = wanted_probes(plan, &namespaces, &before);
     let results = Window { began, cancel, progress }.run(plan, &namespaces, &probes, &mut skipped)?;
     std::thread::sleep(SETTLE);
     let window_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let drops = drops(tracer);
     let after = namespaces.snapshots();
     let machine_after = collect::machine();
-    let drops = drops(tracer);
     let evidence = namespaces.evidence.into_iter().zip(before.into_iter().zip(after));
     Ok(Observation {
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),

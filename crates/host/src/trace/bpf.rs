@@ -6,13 +6,16 @@ use super::names::Names;
 use super::signals::{self, Signals};
 use super::{Source, Step, Totals, TraceOptions, clock_offset, packet};
 use crate::error::{Error, Result};
-use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{
+    HashMap as BpfHashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
+};
 use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use whydrop_model::drops::Signal;
 use whydrop_model::{DropCount, DropEvent, Phrase, Text, text};
 
 /// Compiled from `bpf/` by `cargo xtask bpf`; CI compares the hash of its sources.
@@ -39,8 +42,19 @@ pub struct BpfSource {
     losses: PerCpuArray<MapData, u64>,
     names: Names,
     signals: Signals,
+    /// What had been counted when the count began.
+    baseline: Baseline,
     /// Names of interfaces as samples showed them: by namespace and index.
     interfaces: HashMap<(Option<u64>, u32), String>,
+}
+
+/// The kernel's counts only rise; these are subtracted from them.
+#[derive(Default)]
+struct Baseline {
+    counts: HashMap<[u8; SHAPE_BYTES], u64>,
+    signals: Vec<Signal>,
+    /// Shapes without room, samples without room, runs that the kernel skipped.
+    lost: [u64; 3],
 }
 
 impl BpfSource {
@@ -96,6 +110,7 @@ impl BpfSource {
             attached: Some(ebpf),
             program,
             names,
+            baseline: Baseline::default(),
             interfaces: HashMap::new(),
         })
     }
@@ -140,16 +155,9 @@ impl BpfSource {
     fn rows(&mut self) -> Result<Vec<DropCount>> {
         type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>, Option<u8>);
         let mut rows: BTreeMap<Row, DropCount> = BTreeMap::new();
-        for entry in self.counts.iter() {
-            let (bytes, per_cpu) = entry.map_err(|e| {
-                Error::new(
-                    text!("read {object}", "读取{object}"),
-                    text!("the drop counts", "丢包计数"),
-                    Phrase::same(e.to_string()),
-                )
-            })?;
+        for (bytes, total) in self.totals()? {
             let shape = Shape::parse(&bytes);
-            let drops: u64 = per_cpu.iter().sum();
+            let drops = total.saturating_sub(self.baseline.counts.get(&bytes).copied().unwrap_or(0));
             let reason = self.names.reason(shape.reason);
             let (function, _) = self.names.function(shape.location);
             let way = shape.direction.map(|d| d as u8);
@@ -178,6 +186,26 @@ impl BpfSource {
         Ok(rows.into_values().filter(|row| row.drops > 0).collect())
     }
 
+    /// Every shape with its count since the program was attached.
+    fn totals(&self) -> Result<Vec<([u8; SHAPE_BYTES], u64)>> {
+        let entry = |entry: std::result::Result<([u8; SHAPE_BYTES], PerCpuValues<u64>), MapError>| {
+            let (bytes, per_cpu) = entry.map_err(|e| {
+                Error::new(
+                    text!("read {object}", "读取{object}"),
+                    text!("the drop counts", "丢包计数"),
+                    Phrase::same(e.to_string()),
+                )
+            })?;
+            Ok((bytes, per_cpu.iter().sum()))
+        };
+        self.counts.iter().map(entry).collect()
+    }
+
+    /// What the tracer itself lost since it was attached, in the order of [`Baseline::lost`].
+    fn losses(&self) -> Result<[u64; 3]> {
+        Ok([self.lost(LOSS_SHAPE)?, self.lost(LOSS_RING)?, self.skipped().into_iter().sum()])
+    }
+
     fn lost(&self, index: u32) -> Result<u64> {
         let per_cpu = self.losses.get(&index, 0);
         per_cpu.map(|values| values.iter().sum()).map_err(|e| {
@@ -201,11 +229,23 @@ impl Source for BpfSource {
         Ok(())
     }
 
+    fn restart(&mut self) -> Result<()> {
+        self.baseline = Baseline {
+            counts: self.totals()?.into_iter().collect(),
+            signals: self.signals.counts()?,
+            lost: self.losses()?,
+        };
+        while self.ring.next().is_some() {}
+        Ok(())
+    }
+
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         self.attached = None;
         self.poll(sink)?;
+        let lost = self.losses()?;
+        let [uncounted, unsampled, skipped] =
+            std::array::from_fn(|i| lost[i].saturating_sub(self.baseline.lost[i]));
         // A drop whose shape found no room is a row of its own: its number is known, its place is not.
-        let uncounted = self.lost(LOSS_SHAPE)?;
         let mut counts = self.rows()?;
         if uncounted > 0 {
             counts.push(DropCount {
@@ -216,9 +256,9 @@ impl Source for BpfSource {
         }
         Ok(Totals {
             counts,
-            lost: self.skipped().into_iter().sum::<u64>() + self.lost(LOSS_RING)?,
+            lost: skipped + unsampled,
             missing: [self.names.failed(), self.signals.unwatched.clone()].concat(),
-            signals: self.signals.counts()?,
+            signals: self.signals.counts_since(&self.baseline.signals)?,
         })
     }
 }

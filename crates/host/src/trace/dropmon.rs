@@ -177,6 +177,14 @@ impl Source for DropMonitor {
         Ok(())
     }
 
+    fn restart(&mut self) -> Result<()> {
+        self.poll(&mut drop)?;
+        self.tally = Tally::default();
+        self.lost_before = self.kernel_lost()?;
+        self.lost_here = 0;
+        Ok(())
+    }
+
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         self.stop()?;
         self.poll(sink)?;

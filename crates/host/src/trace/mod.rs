@@ -17,8 +17,7 @@ mod tracefs;
 
 use crate::error::{Error, Result};
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use whydrop_model::drops::Signal;
@@ -143,6 +142,8 @@ struct Totals {
 trait Source: Send {
     /// Hands over what was sampled since the last call; never blocks.
     fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()>;
+    /// Counts from zero again, and forgets the samples that were not handed over.
+    fn restart(&mut self) -> Result<()>;
     /// Stops, hands over the last samples, and counts.
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals>;
 }
@@ -183,6 +184,13 @@ impl Tracer {
         self.source.poll(sink)
     }
 
+    /// Counts from zero again.
+    fn restart(&mut self) -> Result<()> {
+        self.source.restart()?;
+        self.started = Instant::now();
+        Ok(())
+    }
+
     /// Stops. The last samples go to `sink`; the log holds the counts, and no samples.
     pub fn stop(mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<DropLog> {
         let seconds = self.started.elapsed().as_secs_f64();
@@ -200,24 +208,38 @@ impl Tracer {
 
     /// Goes on in a thread of its own until [`Recording::stop`].
     pub fn record(self) -> Recording {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        let thread = thread::spawn(move || record(self, &seen));
-        Recording { stop, thread }
+        let (commands, received) = channel();
+        let thread = thread::spawn(move || record(self, &received));
+        Recording { commands, thread }
     }
 }
 
 /// A tracer that keeps its samples, on a thread of its own.
 pub struct Recording {
-    stop: Arc<AtomicBool>,
+    commands: Sender<Command>,
     thread: JoinHandle<Result<DropLog>>,
 }
 
+/// What a recording is told.
+enum Command {
+    /// Begin anew, and answer.
+    Restart(Sender<()>),
+    Stop,
+}
+
 impl Recording {
+    /// Forgets all that was seen so far; returns when what follows is counted from zero. A thread that has ended tells
+    /// why at [`Recording::stop`].
+    pub fn restart(&self) {
+        let (done, answer) = channel();
+        if self.commands.send(Command::Restart(done)).is_ok() {
+            let _ = answer.recv();
+        }
+    }
+
     /// Stops and gives everything.
     pub fn stop(self) -> Result<DropLog> {
-        self.stop.store(true, Ordering::Release);
-        self.thread.thread().unpark();
+        let _ = self.commands.send(Command::Stop);
         self.thread.join().unwrap_or_else(|_| {
             Err(Error::new(
                 text!("record {object}", "记录{object}"),
@@ -228,20 +250,29 @@ impl Recording {
     }
 }
 
-fn record(mut tracer: Tracer, stop: &AtomicBool) -> Result<DropLog> {
+fn record(mut tracer: Tracer, commands: &Receiver<Command>) -> Result<DropLog> {
     let mut sampled = vec![];
-    let mut keep = |event| {
-        if sampled.len() < MOST_SAMPLES {
-            sampled.push(event);
+    loop {
+        tracer.poll(&mut |event| keep(&mut sampled, event))?;
+        match commands.recv_timeout(POLL) {
+            Ok(Command::Restart(done)) => {
+                tracer.restart()?;
+                sampled.clear();
+                let _ = done.send(());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
         }
-    };
-    while !stop.load(Ordering::Acquire) {
-        tracer.poll(&mut keep)?;
-        thread::park_timeout(POLL);
     }
-    let mut log = tracer.stop(&mut keep)?;
+    let mut log = tracer.stop(&mut |event| keep(&mut sampled, event))?;
     log.sampled = sampled;
     Ok(log)
+}
+
+fn keep(sampled: &mut Vec<DropEvent>, event: DropEvent) {
+    if sampled.len() < MOST_SAMPLES {
+        sampled.push(event);
+    }
 }
 
 /// What to add to CLOCK_MONOTONIC to get CLOCK_REALTIME, in nanoseconds.

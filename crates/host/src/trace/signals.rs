@@ -53,6 +53,17 @@ impl Signals {
         Ok(Self { map, unwatched })
     }
 
+    /// What was counted since `before` was taken.
+    pub fn counts_since(&self, before: &[Signal]) -> Result<Vec<Signal>> {
+        let mut signals = self.counts()?;
+        for signal in &mut signals {
+            let same = |old: &&Signal| Signal { count: signal.count, ..(*old).clone() } == *signal;
+            signal.count = signal.count.saturating_sub(before.iter().find(same).map_or(0, |old| old.count));
+        }
+        signals.retain(|signal| signal.count > 0);
+        Ok(signals)
+    }
+
     /// What was counted so far.
     pub fn counts(&self) -> Result<Vec<Signal>> {
         let fail = |e: aya::maps::MapError| {

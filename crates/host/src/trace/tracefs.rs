@@ -153,6 +153,13 @@ impl Source for TracefsSource {
         self.read(sink).map(drop)
     }
 
+    fn restart(&mut self) -> Result<()> {
+        // In a storm there is always more: what comes later counts.
+        self.read(&mut drop)?;
+        self.tally = Tally::default();
+        Ok(())
+    }
+
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         write(&self.instance, &format!("{EVENT}/enable"), "0")?;
         while self.read(sink)? {}

@@ -3,11 +3,13 @@
 use super::{FULL_CAUSES, Options, target_name};
 use crate::layout::{Page, name, pad, width, wrap};
 use crate::number::{count, maybe};
-use whydrop_model::{Lang, Report, Text, text};
+use whydrop_model::{Lang, Report, Text, Unexplained, text};
 
 const LABEL: Text = text!("where", "去向");
 /// Longest bar in `#`.
 const BAR: u64 = 14;
+/// Places of unexplained losses that are shown; the rest is in the JSON.
+const PLACES: usize = 5;
 
 /// One row. Packets are none where they cannot be counted.
 pub(crate) struct Row {
@@ -78,6 +80,7 @@ pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
             page.entry(label, 0, text.get(lang).trim_start());
         }
         page.entry(unexplained, 0, &count(report.ledger.unexplained));
+        unexplained_places(report, lang).iter().for_each(|place| page.entry("", 0, place));
         return;
     }
     let column = (width(LABEL.get(lang)) + 2).max(7);
@@ -112,6 +115,37 @@ pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
         line(&format!("  {}", row.number), place, &maybe(row.packets), &bar(row.packets, most));
     }
     line("", unexplained, &count(report.ledger.unexplained), "");
+    unexplained_places(report, lang).iter().for_each(|place| page.entry("", column + 2, place));
+}
+
+/// Where the kernel saw packets die of which no cause is known, a line each.
+pub(crate) fn unexplained_places(report: &Report, lang: Lang) -> Vec<String> {
+    let seen = report.ledger.unexplained_at.iter().filter(|place| !place.function.is_empty());
+    let line = |place: &Unexplained| {
+        let text = match (place.reason.is_empty(), place.suspected.is_some()) {
+            (true, _) => {
+                text!("{n} in {target}, {stage} ({function})", "{target} {stage}：{n} 个（{function}）")
+            }
+            (false, false) => text!(
+                "{n} in {target}, {stage}: {reason} ({function})",
+                "{target} {stage}：{n} 个，{reason}（{function}）"
+            ),
+            (false, true) => text!(
+                "{n} in {target}, {stage}: {reason} ({function}), perhaps {cause}",
+                "{target} {stage}：{n} 个，{reason}（{function}），可能是 {cause}"
+            ),
+        };
+        let text = text.fill(&[
+            ("n", &count(place.packets)),
+            ("target", &target_name(report, &place.target)),
+            ("stage", &name(&place.stage)),
+            ("reason", &name(&place.reason)),
+            ("function", &name(&place.function)),
+            ("cause", &name(place.suspected.as_deref().unwrap_or_default())),
+        ]);
+        text.get(lang).to_owned()
+    };
+    seen.take(PLACES).map(line).collect()
 }
 
 /// A bar in proportion to the largest row; anything above zero shows at least one mark.

@@ -18,7 +18,7 @@ pub use plan::plan;
 
 pub(crate) use cause::claims;
 pub(crate) use headline::headline;
-pub(crate) use ledger::rows;
+pub(crate) use ledger::{rows, unexplained_places};
 pub(crate) use probes::lines as probe_lines;
 pub(crate) use seen::unseen;
 

@@ -60,11 +60,22 @@ fn commands(report: &Report) -> Vec<(String, Phrase)> {
             "whydrop self-check".to_owned(),
             text!("what this machine hides, and why", "本机看不到什么，以及原因").phrase(),
         )],
-        _ => vec![(
-            format!("whydrop trace {targets}"),
-            text!("the kernel's drops as they happen", "实时显示内核丢包").phrase(),
-        )],
+        _ => unexplained(report)
+            .into_iter()
+            .chain([(
+                format!("whydrop trace {targets}"),
+                text!("the kernel's drops as they happen", "实时显示内核丢包").phrase(),
+            )])
+            .collect(),
     }
+}
+
+/// What the kernel's own name for most of the unexplained losses means.
+fn unexplained(report: &Report) -> Option<(String, Phrase)> {
+    let mut reasons = report.ledger.unexplained_at.iter().map(|place| place.reason.as_str());
+    let reason = reasons.find(|reason| !reason.is_empty())?;
+    let what = text!("what this drop means", "该丢弃原因的含义").phrase();
+    Some((format!("whydrop explain {}", shell::quote(reason)), what))
 }
 
 /// Ids of what the user asked about, as words of a command.

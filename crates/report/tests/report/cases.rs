@@ -191,7 +191,13 @@ pub fn probe(received: u64, late: u64, lost: u64) -> ProbeResult {
         forward: bad.then_some(Share { loss: 0.28, ci95: [0.17, 0.42] }),
         reverse: bad.then_some(Share { loss: 0.31, ci95: [0.2, 0.45] }),
         fate: if bad {
-            vec![Fate { cause: "netfilter.drop_rule".into(), target: "docker:nginx".into(), probes: 14 }]
+            vec![Fate {
+                cause: "netfilter.drop_rule".into(),
+                target: "docker:nginx".into(),
+                stage: Some("netfilter.input".into()),
+                subjects: vec!["filter INPUT, rule 1".into()],
+                probes: 14,
+            }]
         } else {
             vec![]
         },
@@ -222,7 +228,18 @@ pub fn charge(report: &mut Report, unexplained: u64) {
     let entries: Vec<LedgerEntry> =
         report.findings.iter().enumerate().filter(|(_, f)| f.packets_lost.is_some()).map(entry).collect();
     let explained = entries.iter().map(|e| e.packets).sum();
-    report.ledger = Ledger { lost: explained + unexplained, explained, unexplained, entries };
+    let unexplained_at = vec![Unexplained {
+        target: "docker:nginx".into(),
+        stage: "tcp.receive".into(),
+        reason: "TCP_ZEROWINDOW".into(),
+        function: "tcp_data_queue".into(),
+        interface: None,
+        packets: unexplained,
+        source: "drop events".into(),
+        suspected: Some("app.slow_reader".into()),
+    }];
+    let unexplained_at = if unexplained > 0 { unexplained_at } else { vec![] };
+    report.ledger = Ledger { lost: explained + unexplained, explained, unexplained, entries, unexplained_at };
 }
 
 /// Nothing lost.

@@ -102,6 +102,23 @@ fn unexplained_is_printed_even_when_it_is_nothing() {
 }
 
 #[test]
+fn an_unexplained_loss_is_shown_with_its_place_and_what_to_ask() {
+    let mut report = cases::clear();
+    report.verdict = whydrop_model::Verdict::Loss;
+    cases::charge(&mut report, 12);
+    for lang in LANGS {
+        for plain in [false, true] {
+            let text = text(&report, &Options { lang, plain, ..Options::default() });
+            for word in
+                ["TCP_ZEROWINDOW", "tcp_data_queue", "app.slow_reader", "whydrop explain TCP_ZEROWINDOW"]
+            {
+                assert!(text.contains(word), "{word}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_clear_report_is_short() {
     let mut report = cases::clear();
     let note = report.notes[0].clone();
