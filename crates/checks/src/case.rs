@@ -5,6 +5,7 @@
 
 use crate::way::Way;
 use std::net::IpAddr;
+use whydrop_facts::place;
 use whydrop_model::bundle::{NamespaceEvidence, Observation};
 use whydrop_model::delta::{self, Change};
 use whydrop_model::drops::{DropCount, DropLog};
@@ -127,9 +128,10 @@ impl<'a> Space<'a> {
         self.drop_counts().filter(|c| reasons.contains(&c.reason.as_str())).map(|c| c.drops).sum()
     }
 
-    /// Drop events of this namespace in a function whose name begins so (compilers append suffixes).
-    pub fn drops_in(self, function: &str) -> u64 {
-        self.drop_counts().filter(|c| c.function.starts_with(function)).map(|c| c.drops).sum()
+    /// Drop events of this namespace at places that admit this cause only; on kernels without reasons, too.
+    pub fn drops_of(self, cause: &str) -> u64 {
+        let of_cause = |count: &&DropCount| place::of_count(count).cause == Some(cause);
+        self.drop_counts().filter(of_cause).map(|count| count.drops).sum()
     }
 
     /// The other end of a veth, if its namespace is observed.

@@ -1,7 +1,7 @@
 //! Roots and consequences: what merely follows from another cause is folded under it.
 
 use crate::case::{Case, Space};
-use crate::rule::{Rule, Suspect};
+use crate::rule::{Besides, Rule, Suspect};
 use whydrop_model::{Evidence, Finding, Phrase, Severity, Text, text};
 
 /// Confidence by the number of witnesses of different kind: one alone can err.
@@ -52,6 +52,7 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
     for (i, root) in roots.iter().copied().enumerate().filter(|(i, root)| i != root) {
         let Some(folded) = out.get(i).cloned() else { continue };
         let Some(suspect) = out.get_mut(root) else { continue };
+        suspect.besides.extend(besides(suspect, &folded));
         suspect.finding.explains.push(folded.finding.summary);
         suspect.loses_more |= folded.finding.packets_lost.is_none();
         suspect.touches.extend(folded.touches);
@@ -69,6 +70,21 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
     let keep: Vec<bool> = roots.iter().enumerate().map(|(i, root)| i == *root).collect();
     let mut keep = keep.into_iter();
     out.retain(|_| keep.next().unwrap_or(true));
+    out
+}
+
+/// The packets that a consequence counted, unless its root stands for the same ones: without a counter of its own, or
+/// with one of the same layer, which may have seen them.
+fn besides(root: &Suspect, folded: &Suspect) -> Vec<Besides> {
+    let layer = |s: &Suspect| s.finding.cause.split('.').next().map(str::to_owned);
+    let is_way_of_acting = folded.follows.contains(&root.finding.cause.as_str());
+    let mut out = folded.besides.clone();
+    let apart = is_way_of_acting || (root.finding.packets_lost.is_some() && layer(root) != layer(folded));
+    if let Some(packets) = folded.finding.packets_lost.filter(|n| apart && *n > 0) {
+        let finding = &folded.finding;
+        let source = finding.counted_by.clone().unwrap_or_default();
+        out.push(Besides { target: finding.target.clone(), stage: finding.stage.clone(), packets, source });
+    }
     out
 }
 

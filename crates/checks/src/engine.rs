@@ -43,7 +43,7 @@ pub fn judge(observation: &Observation) -> Report {
     correlate::settle(case, &mut suspects);
     sequence::prepare_undo(&mut suspects);
     for space in spaces.iter().filter(|s| s.is_target()) {
-        notes.extend(notes::of(*space, &suspects));
+        notes.extend(notes::of(*space, &suspects, &book.unexplained_at));
     }
     let verdict = verdict(observation, &spaces, &suspects, &book);
     Report {
@@ -53,8 +53,8 @@ pub fn judge(observation: &Observation) -> Report {
         window_seconds: observation.window_ns as f64 / 1e9,
         targets: observation.namespaces.iter().map(|n| n.target.clone()).collect(),
         verdict,
-        ledger: ledger::close(book, &suspects),
         probes: traced::fates(case, &suspects),
+        ledger: ledger::close(book, &mut suspects),
         findings: suspects.into_iter().map(|s| s.finding).collect(),
         notes: at_most_a_few(notes),
         coverage: coverage::list(observation, &spaces),

@@ -105,20 +105,27 @@ fn without_cause(
     }
 }
 
-/// Writes the entries and the sum, once the findings stand in their final order.
-pub fn close(mut book: Ledger, suspects: &[Suspect]) -> Ledger {
-    for (index, suspect) in suspects.iter().enumerate() {
-        let finding = &suspect.finding;
-        let Some(packets) = finding.packets_lost.filter(|n| *n > 0) else { continue };
-        book.explained += packets;
-        book.entries.push(LedgerEntry {
+/// Writes the entries and the sums, once the findings stand in their final order.
+pub fn close(mut book: Ledger, suspects: &mut [Suspect]) -> Ledger {
+    for (index, suspect) in suspects.iter_mut().enumerate() {
+        let finding = &mut suspect.finding;
+        let entry = |target: &str, stage: &str, packets, source: &str| LedgerEntry {
             cause: finding.cause.clone(),
-            target: finding.target.clone(),
-            stage: finding.stage.clone(),
+            target: target.to_owned(),
+            stage: stage.to_owned(),
             packets,
-            source: finding.counted_by.clone().unwrap_or_default(),
+            source: source.to_owned(),
             finding: Some(index),
-        });
+        };
+        let source = finding.counted_by.as_deref().unwrap_or_default();
+        let own = finding.packets_lost.map(|n| entry(&finding.target, &finding.stage, n, source));
+        let besides = suspect.besides.iter().map(|b| entry(&b.target, &b.stage, b.packets, &b.source));
+        let entries: Vec<LedgerEntry> = own.into_iter().chain(besides).filter(|e| e.packets > 0).collect();
+        if !suspect.besides.is_empty() {
+            finding.packets_lost = Some(entries.iter().map(|entry| entry.packets).sum());
+        }
+        book.explained += entries.iter().map(|entry| entry.packets).sum::<u64>();
+        book.entries.extend(entries);
     }
     book.lost = book.explained + book.unexplained;
     book

@@ -1,8 +1,9 @@
 //! What moved, or stands above zero, and means no harm.
 
 use crate::case::Space;
+use crate::reconcile::FRAMES;
 use crate::rule::Suspect;
-use whydrop_model::{Note, NoteStatus, Phrase, Text, text};
+use whydrop_model::{Note, NoteStatus, Phrase, Text, Unexplained, text};
 
 /// A movement of one counter that is innocent by itself.
 struct Innocent {
@@ -84,12 +85,12 @@ const SQUEEZED: Text = text!(
     "time_squeeze +{n}：工作推迟到下一轮处理，没有丢包"
 );
 
-/// Notes on one namespace, given what was found.
-pub fn of(space: Space<'_>, suspects: &[Suspect]) -> Vec<Note> {
+/// Notes on one namespace, given what was found and what is unexplained.
+pub fn of(space: Space<'_>, suspects: &[Suspect], unexplained: &[Unexplained]) -> Vec<Note> {
     let mut notes = Notes { space, out: vec![] };
     notes.counters();
     notes.drop_events();
-    notes.links(suspects);
+    notes.links(suspects, unexplained);
     notes.history(suspects);
     notes.machine();
     notes.out
@@ -139,13 +140,17 @@ impl Notes<'_> {
         }
     }
 
-    fn links(&mut self, suspects: &[Suspect]) {
+    fn links(&mut self, suspects: &[Suspect], unexplained: &[Unexplained]) {
         let space = self.space;
+        let lost = |place: &Unexplained| place.target == space.target().id && place.source == FRAMES;
+        if unexplained.iter().any(lost) {
+            return;
+        }
         if suspects.iter().any(|s| s.finding.target == space.target().id) {
             return;
         }
         for link in space.links() {
-            let rise = space.link_rise(link, "rx_dropped");
+            let rise = space.link_rise(link, FRAMES);
             if rise > 0 {
                 let subject = format!("{} rx_dropped", link.name);
                 self.add(NoteStatus::Benign, None, &subject, UNKNOWN_FRAMES.fill(&[("n", &rise)]));

@@ -9,10 +9,17 @@ use crate::fate::Death;
 use crate::rule::{Excused, Rule, Suspect};
 use whydrop_facts::Class;
 use whydrop_facts::place::{self, Place};
-use whydrop_model::{DropCount, Unexplained};
+use whydrop_model::{DropCount, DropLog, Unexplained};
 
 /// What counted a suspect that has no counter of its own.
 pub const BY_EVENTS: &str = "drop events";
+
+/// The counter of frames that an interface dropped.
+pub const FRAMES: &str = "rx_dropped";
+/// One in so many events may fall between the reading of the events and that of the counters.
+const SLACK_SHARE: u64 = 8;
+/// The layer of links and queues.
+const DEVICE: &str = "device";
 
 /// Events of one kind that no suspect has claimed yet.
 struct Row<'a> {
@@ -27,6 +34,8 @@ struct Row<'a> {
 /// What no suspect accounts for.
 pub struct Unclaimed<'a> {
     rows: Vec<Row<'a>>,
+    /// Frames that interfaces dropped before the kernel had a packet to report.
+    frames: Vec<Unexplained>,
 }
 
 /// How near a suspect stands to where packets were dropped; nearer ones are asked first.
@@ -68,7 +77,7 @@ fn group(stage: &str) -> &str {
 fn layer(stage: &str) -> &'static str {
     match group(stage) {
         "link" | "nic" | "xdp" | "tc" | "qdisc" | "softnet" | "bridge" | "tun" | "tunnel" | "ovs"
-        | "wifi" => "device",
+        | "wifi" => DEVICE,
         "ip" | "route" | "neighbour" | "xfrm" => "network",
         "netfilter" | "conntrack" => "netfilter",
         "socket" | "tcp" | "udp" | "icmp" | "cgroup" => "socket",
@@ -114,7 +123,48 @@ pub fn settle<'a>(case: Case<'a>, suspects: &mut [(&Rule, Suspect)], excused: &[
     }
     rows.retain(|row| row.left > 0);
     rows.iter_mut().for_each(|row| row.strangers = row.left);
-    Unclaimed { rows }
+    let suspects = suspects.iter().map(|(_, suspect)| suspect);
+    Unclaimed { rows, frames: frames(case, &suspects.collect::<Vec<_>>()) }
+}
+
+/// Interfaces whose `rx_dropped` rose by more than drop events and findings account for. The kernel reports a drop of
+/// every packet that it had; what a driver threw away before that is seen by the counter alone.
+fn frames(case: Case<'_>, suspects: &[&Suspect]) -> Vec<Unexplained> {
+    let complete = |log: &DropLog| log.knows_namespaces() && log.tracer_lost == 0;
+    if !case.drop_log().is_some_and(complete) {
+        return vec![];
+    }
+    // A frame may be charged to either end of a link: what any finding of this layer counted is taken off.
+    let at_devices = || suspects.iter().filter(|s| layer(&s.finding.stage) == DEVICE);
+    let mut known: u64 = at_devices().filter_map(|s| s.finding.packets_lost).sum();
+    let uncounted = |space: &Space<'_>| {
+        at_devices().any(|s| s.finding.packets_lost.is_none() && s.finding.target == space.target().id)
+    };
+    let mut out = vec![];
+    for space in case.spaces().filter(|space| space.is_target() && !uncounted(space)) {
+        for link in space.links().filter(|link| !link.loopback) {
+            let events: u64 =
+                space.drop_counts().filter(|c| c.link == Some(link.index)).map(|c| c.drops).sum();
+            let rise = space.link_rise(link, FRAMES).saturating_sub(events);
+            // The two are not read at the same moment.
+            let left = rise.saturating_sub(events / SLACK_SHARE).saturating_sub(u64::from(events > 0));
+            let packets = left.saturating_sub(known);
+            known = known.saturating_sub(left);
+            if packets > 0 {
+                out.push(Unexplained {
+                    target: space.target().id.clone(),
+                    stage: "link.receive".to_owned(),
+                    reason: String::new(),
+                    function: String::new(),
+                    interface: Some(link.name.clone()),
+                    packets,
+                    source: FRAMES.to_owned(),
+                    suspected: None,
+                });
+            }
+        }
+    }
+    out
 }
 
 /// Drop events that are harm wherever they happen, in the namespaces that were asked about.
@@ -164,7 +214,7 @@ impl Unclaimed<'_> {
 
     /// The places for the ledger; kinds of one place that differ only in their packets are one.
     pub fn places(&self) -> Vec<Unexplained> {
-        let mut out: Vec<Unexplained> = vec![];
+        let mut out = self.frames.clone();
         for row in &self.rows {
             let place = Unexplained {
                 target: row.space.target().id.clone(),
@@ -219,6 +269,35 @@ mod tests {
         world.drops(CLIENT, "TCP_ZEROWINDOW", "tcp_data_queue", 9);
         let report = world.report();
         assert_eq!((report.verdict, books(&report)), (Verdict::Clear, (0, 0)));
+    }
+
+    #[test]
+    fn frames_that_the_kernel_never_had_as_packets_are_unexplained_if_its_drops_were_seen() {
+        let dropping = |events| {
+            let mut world = World::pair();
+            let counter = |world: &mut World, n: u64| {
+                world.after(SERVER, |s| {
+                    if let whydrop_model::Reading::Present(links) = &mut s.links {
+                        links.iter_mut().for_each(|l| drop(l.stats.insert("rx_dropped".into(), n)));
+                    }
+                });
+            };
+            world.both(SERVER, |s| {
+                if let whydrop_model::Reading::Present(links) = &mut s.links {
+                    links.iter_mut().for_each(|l| drop(l.stats.insert("rx_dropped".into(), 0)));
+                }
+            });
+            counter(&mut world, 40);
+            if events > 0 {
+                world.drops(SERVER, "UNHANDLED_PROTO", "__netif_receive_skb_core", events);
+            }
+            world
+        };
+        assert_eq!(books(&dropping(0).report()), (0, 40));
+        assert_eq!(books(&dropping(39).report()), (0, 0), "LLDP and the like");
+        let mut blind = dropping(0);
+        blind.observation.drops = whydrop_model::Reading::Denied("CAP_BPF".into());
+        assert_eq!(books(&blind.report()), (0, 0), "without events nobody can say that there were none");
     }
 
     #[test]

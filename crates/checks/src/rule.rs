@@ -81,8 +81,23 @@ pub struct Suspect {
     pub follows: &'static [&'static str],
     /// True if its own counter shows only a part of what it costs: a consequence without counter is folded under it.
     pub loses_more: bool,
+    /// Packets that died of its consequences, at places of their own.
+    pub besides: Vec<Besides>,
     /// True if it cost packets of other traffic than the probes, too: it then counts without a troubled probe.
     pub counted_alone: bool,
+}
+
+/// Packets that a folded consequence counted.
+#[derive(Clone, Debug)]
+pub struct Besides {
+    /// Target id.
+    pub target: String,
+    /// Stage.
+    pub stage: String,
+    /// How many.
+    pub packets: u64,
+    /// What counted them.
+    pub source: String,
 }
 
 impl Suspect {
@@ -111,7 +126,15 @@ impl Suspect {
             explains: vec![],
             fixes: vec![],
         };
-        Self { finding, touches: vec![], at_most: 1.0, follows: &[], loses_more: false, counted_alone: true }
+        Self {
+            finding,
+            touches: vec![],
+            at_most: 1.0,
+            follows: &[],
+            loses_more: false,
+            besides: vec![],
+            counted_alone: true,
+        }
     }
 
     /// Sets the direction.

@@ -63,10 +63,15 @@ pub fn fates(case: Case<'_>, suspects: &[Suspect]) -> Vec<ProbeResult> {
     let mut probes = case.observation.probes.clone();
     for (probe, way) in probes.iter_mut().zip(case.ways).filter(|(probe, _)| probe.fate.is_empty()) {
         let mut ends: BTreeMap<End, u64> = BTreeMap::new();
+        let on_way: Vec<&Suspect> = suspects.iter().filter(|s| s.touches.contains(&way.index)).collect();
         for death in of_lost(case, way) {
             let space = death.event.netns_inode.and_then(|inode| case.space_by_inode(inode));
             let at = places.of_death(suspects, &death);
-            let at: Vec<&Suspect> = at.into_iter().filter_map(|index| suspects.get(index)).collect();
+            let mut at: Vec<&Suspect> = at.into_iter().filter_map(|index| suspects.get(index)).collect();
+            // Where it died only a consequence was found: its root is on the way.
+            if let ([], [root]) = (at.as_slice(), on_way.as_slice()) {
+                at.push(root);
+            }
             let end = End {
                 target: space.map_or_else(unknown, |s| s.target().id.clone()),
                 stage: Some(death.place.stage.to_owned()),
@@ -76,7 +81,6 @@ pub fn fates(case: Case<'_>, suspects: &[Suspect]) -> Vec<ProbeResult> {
         }
         let left = way.lost().saturating_sub(ends.values().sum());
         if left > 0 {
-            let on_way: Vec<&Suspect> = suspects.iter().filter(|s| s.touches.contains(&way.index)).collect();
             *ends.entry(End::of(&on_way, None)).or_default() += left;
         }
         let fate = |(end, probes)| {
@@ -131,12 +135,10 @@ pub fn of_lost<'a>(case: Case<'a>, way: &Way<'a>) -> Vec<Death<'a>> {
     deaths
 }
 
-/// True if a probe's packet died in this namespace for one of these reasons.
-pub fn end_in(space: Space<'_>, reasons: &[&str]) -> bool {
+/// True if a probe's packet died in this namespace at a place that admits this cause only.
+pub fn end_by(space: Space<'_>, cause: &str) -> bool {
     let inode = Some(space.target().netns_inode);
-    let here = |death: &Death<'_>| {
-        death.event.netns_inode == inode && reasons.contains(&death.event.reason.as_str())
-    };
+    let here = |death: &Death<'_>| death.event.netns_inode == inode && death.place.cause == Some(cause);
     deaths(space.case).iter().any(|(_, death)| here(death))
 }
 

@@ -137,9 +137,12 @@ pub fn observe(
     let results = Window { began, cancel, progress }.run(plan, &namespaces, &probes, &mut skipped)?;
     std::thread::sleep(SETTLE);
     let window_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let drops = drops(tracer);
+    if let Some(Ok(recording)) = &tracer {
+        recording.hold();
+    }
     let after = namespaces.snapshots();
     let machine_after = collect::machine();
+    let drops = drops(tracer);
     let evidence = namespaces.evidence.into_iter().zip(before.into_iter().zip(after));
     Ok(Observation {
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -42,15 +42,16 @@ pub struct BpfSource {
     losses: PerCpuArray<MapData, u64>,
     names: Names,
     signals: Signals,
-    /// What had been counted when the count began.
-    baseline: Baseline,
+    /// What had been counted when the count began, and when it ended, if it has.
+    baseline: Counted,
+    held: Option<Counted>,
     /// Names of interfaces as samples showed them: by namespace and index.
     interfaces: HashMap<(Option<u64>, u32), String>,
 }
 
-/// The kernel's counts only rise; these are subtracted from them.
+/// The kernel's counts, which only rise, at one moment.
 #[derive(Default)]
-struct Baseline {
+struct Counted {
     counts: HashMap<[u8; SHAPE_BYTES], u64>,
     signals: Vec<Signal>,
     /// Shapes without room, samples without room, runs that the kernel skipped.
@@ -110,7 +111,8 @@ impl BpfSource {
             attached: Some(ebpf),
             program,
             names,
-            baseline: Baseline::default(),
+            baseline: Counted::default(),
+            held: None,
             interfaces: HashMap::new(),
         })
     }
@@ -152,12 +154,12 @@ impl BpfSource {
     }
 
     /// Shapes become rows; shapes that differ only in the offset inside a function become one.
-    fn rows(&mut self) -> Result<Vec<DropCount>> {
+    fn rows(&mut self, totals: &HashMap<[u8; SHAPE_BYTES], u64>) -> Vec<DropCount> {
         type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>, Option<u8>);
         let mut rows: BTreeMap<Row, DropCount> = BTreeMap::new();
-        for (bytes, total) in self.totals()? {
-            let shape = Shape::parse(&bytes);
-            let drops = total.saturating_sub(self.baseline.counts.get(&bytes).copied().unwrap_or(0));
+        for (bytes, total) in totals {
+            let shape = Shape::parse(bytes);
+            let drops = total.saturating_sub(self.baseline.counts.get(bytes).copied().unwrap_or(0));
             let reason = self.names.reason(shape.reason);
             let (function, _) = self.names.function(shape.location);
             let way = shape.direction.map(|d| d as u8);
@@ -183,11 +185,11 @@ impl BpfSource {
             });
             row.drops += drops;
         }
-        Ok(rows.into_values().filter(|row| row.drops > 0).collect())
+        rows.into_values().filter(|row| row.drops > 0).collect()
     }
 
-    /// Every shape with its count since the program was attached.
-    fn totals(&self) -> Result<Vec<([u8; SHAPE_BYTES], u64)>> {
+    /// What was counted since the program was attached.
+    fn counted(&self) -> Result<Counted> {
         let entry = |entry: std::result::Result<([u8; SHAPE_BYTES], PerCpuValues<u64>), MapError>| {
             let (bytes, per_cpu) = entry.map_err(|e| {
                 Error::new(
@@ -198,10 +200,11 @@ impl BpfSource {
             })?;
             Ok((bytes, per_cpu.iter().sum()))
         };
-        self.counts.iter().map(entry).collect()
+        let counts = self.counts.iter().map(entry).collect::<Result<_>>()?;
+        Ok(Counted { counts, signals: self.signals.counts()?, lost: self.losses()? })
     }
 
-    /// What the tracer itself lost since it was attached, in the order of [`Baseline::lost`].
+    /// What the tracer itself lost since it was attached, in the order of [`Counted::lost`].
     fn losses(&self) -> Result<[u64; 3]> {
         Ok([self.lost(LOSS_SHAPE)?, self.lost(LOSS_RING)?, self.skipped().into_iter().sum()])
     }
@@ -230,23 +233,27 @@ impl Source for BpfSource {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.baseline = Baseline {
-            counts: self.totals()?.into_iter().collect(),
-            signals: self.signals.counts()?,
-            lost: self.losses()?,
-        };
+        self.baseline = self.counted()?;
         while self.ring.next().is_some() {}
+        Ok(())
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        self.held = Some(self.counted()?);
         Ok(())
     }
 
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         self.attached = None;
         self.poll(sink)?;
-        let lost = self.losses()?;
+        let now = match self.held.take() {
+            Some(held) => held,
+            None => self.counted()?,
+        };
         let [uncounted, unsampled, skipped] =
-            std::array::from_fn(|i| lost[i].saturating_sub(self.baseline.lost[i]));
+            std::array::from_fn(|i| now.lost[i].saturating_sub(self.baseline.lost[i]));
         // A drop whose shape found no room is a row of its own: its number is known, its place is not.
-        let mut counts = self.rows()?;
+        let mut counts = self.rows(&now.counts);
         if uncounted > 0 {
             counts.push(DropCount {
                 reason: super::OTHER.to_owned(),
@@ -258,7 +265,7 @@ impl Source for BpfSource {
             counts,
             lost: skipped + unsampled,
             missing: [self.names.failed(), self.signals.unwatched.clone()].concat(),
-            signals: self.signals.counts_since(&self.baseline.signals)?,
+            signals: signals::since(now.signals, &self.baseline.signals),
         })
     }
 }

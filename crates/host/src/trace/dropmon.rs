@@ -185,6 +185,10 @@ impl Source for DropMonitor {
         Ok(())
     }
 
+    fn hold(&mut self) -> Result<()> {
+        self.stop()
+    }
+
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         self.stop()?;
         self.poll(sink)?;

@@ -144,6 +144,8 @@ trait Source: Send {
     fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()>;
     /// Counts from zero again, and forgets the samples that were not handed over.
     fn restart(&mut self) -> Result<()>;
+    /// Counts nothing more.
+    fn hold(&mut self) -> Result<()>;
     /// Stops, hands over the last samples, and counts.
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals>;
 }
@@ -154,6 +156,7 @@ pub struct Tracer {
     step: Step,
     refused: LadderReport,
     started: Instant,
+    held_after: Option<Duration>,
 }
 
 impl Tracer {
@@ -162,7 +165,9 @@ impl Tracer {
         let mut refused = LadderReport(vec![]);
         for step in Step::LADDER.into_iter().filter(|&step| step >= options.from) {
             match step.start(options) {
-                Ok(source) => return Ok(Self { source, step, refused, started: Instant::now() }),
+                Ok(source) => {
+                    return Ok(Self { source, step, refused, started: Instant::now(), held_after: None });
+                }
                 Err(error) => refused.0.push((step, error)),
             }
         }
@@ -191,9 +196,15 @@ impl Tracer {
         Ok(())
     }
 
+    /// Counts nothing more; at once, while stopping takes the kernel some time.
+    fn hold(&mut self) -> Result<()> {
+        self.held_after = Some(self.started.elapsed());
+        self.source.hold()
+    }
+
     /// Stops. The last samples go to `sink`; the log holds the counts, and no samples.
     pub fn stop(mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<DropLog> {
-        let seconds = self.started.elapsed().as_secs_f64();
+        let seconds = self.held_after.unwrap_or_else(|| self.started.elapsed()).as_secs_f64();
         let totals = self.source.finish(sink)?;
         Ok(DropLog {
             step: self.step.word().to_owned(),
@@ -224,6 +235,8 @@ pub struct Recording {
 enum Command {
     /// Begin anew, and answer.
     Restart(Sender<()>),
+    /// Count nothing more, and answer.
+    Hold(Sender<()>),
     Stop,
 }
 
@@ -231,8 +244,17 @@ impl Recording {
     /// Forgets all that was seen so far; returns when what follows is counted from zero. A thread that has ended tells
     /// why at [`Recording::stop`].
     pub fn restart(&self) {
+        self.tell(Command::Restart);
+    }
+
+    /// Returns when nothing more is counted; the end of a window, before what else belongs to its end is read.
+    pub fn hold(&self) {
+        self.tell(Command::Hold);
+    }
+
+    fn tell(&self, command: fn(Sender<()>) -> Command) {
         let (done, answer) = channel();
-        if self.commands.send(Command::Restart(done)).is_ok() {
+        if self.commands.send(command(done)).is_ok() {
             let _ = answer.recv();
         }
     }
@@ -258,6 +280,10 @@ fn record(mut tracer: Tracer, commands: &Receiver<Command>) -> Result<DropLog> {
             Ok(Command::Restart(done)) => {
                 tracer.restart()?;
                 sampled.clear();
+                let _ = done.send(());
+            }
+            Ok(Command::Hold(done)) => {
+                tracer.hold()?;
                 let _ = done.send(());
             }
             Err(RecvTimeoutError::Timeout) => {}

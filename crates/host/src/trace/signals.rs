@@ -43,6 +43,16 @@ fn attach_one(ebpf: &mut Ebpf, tracepoint: &str) -> std::result::Result<(), Prog
     program.attach(name).map(drop)
 }
 
+/// What was counted since `before` was taken.
+pub fn since(mut now: Vec<Signal>, before: &[Signal]) -> Vec<Signal> {
+    for signal in &mut now {
+        let same = |old: &&Signal| Signal { count: signal.count, ..(*old).clone() } == *signal;
+        signal.count = signal.count.saturating_sub(before.iter().find(same).map_or(0, |old| old.count));
+    }
+    now.retain(|signal| signal.count > 0);
+    now
+}
+
 impl Signals {
     /// Takes the map.
     pub fn new(map: Map, unwatched: Vec<String>) -> Result<Self> {
@@ -51,17 +61,6 @@ impl Signals {
             Error::new(text!("open {object}", "打开 {object}"), MAP, Phrase::same(e.to_string()))
         })?;
         Ok(Self { map, unwatched })
-    }
-
-    /// What was counted since `before` was taken.
-    pub fn counts_since(&self, before: &[Signal]) -> Result<Vec<Signal>> {
-        let mut signals = self.counts()?;
-        for signal in &mut signals {
-            let same = |old: &&Signal| Signal { count: signal.count, ..(*old).clone() } == *signal;
-            signal.count = signal.count.saturating_sub(before.iter().find(same).map_or(0, |old| old.count));
-        }
-        signals.retain(|signal| signal.count > 0);
-        Ok(signals)
     }
 
     /// What was counted so far.

@@ -160,6 +160,10 @@ impl Source for TracefsSource {
         Ok(())
     }
 
+    fn hold(&mut self) -> Result<()> {
+        write(&self.instance, &format!("{EVENT}/enable"), "0")
+    }
+
     fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         write(&self.instance, &format!("{EVENT}/enable"), "0")?;
         while self.read(sink)? {}

@@ -120,9 +120,14 @@ pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
 
 /// Where the kernel saw packets die of which no cause is known, a line each.
 pub(crate) fn unexplained_places(report: &Report, lang: Lang) -> Vec<String> {
-    let seen = report.ledger.unexplained_at.iter().filter(|place| !place.function.is_empty());
+    // Probes that were lost out of sight have no place.
+    let seen = report.ledger.unexplained_at.iter().filter(|p| p.stage != "unknown" || !p.function.is_empty());
     let line = |place: &Unexplained| {
         let text = match (place.reason.is_empty(), place.suspected.is_some()) {
+            _ if place.function.is_empty() => text!(
+                "{n} in {target}, {stage}: {source} of {interface}",
+                "{target} {stage}：{n} 个，{interface} 的 {source}"
+            ),
             (true, _) => {
                 text!("{n} in {target}, {stage} ({function})", "{target} {stage}：{n} 个（{function}）")
             }
@@ -139,6 +144,8 @@ pub(crate) fn unexplained_places(report: &Report, lang: Lang) -> Vec<String> {
             ("n", &count(place.packets)),
             ("target", &target_name(report, &place.target)),
             ("stage", &name(&place.stage)),
+            ("source", &name(&place.source)),
+            ("interface", &name(place.interface.as_deref().unwrap_or_default())),
             ("reason", &name(&place.reason)),
             ("function", &name(&place.function)),
             ("cause", &name(place.suspected.as_deref().unwrap_or_default())),

@@ -81,6 +81,8 @@ fn ends_that_disagree() {
 fn dropped_frames_between_equal_ends_are_not_the_mtu() {
     let mut world = mtu(1500, 1500);
     too_big(&mut world, 7);
+    assert_eq!(world.found(), Vec::<String>::new());
+    world.drops(SERVER, "UNHANDLED_PROTO", "__netif_receive_skb_core", 7);
     assert_eq!(world.report().verdict, Verdict::Clear);
 }
 

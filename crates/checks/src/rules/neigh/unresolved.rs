@@ -3,9 +3,12 @@
 use super::entry;
 use crate::case::Space;
 use crate::coverage::Source;
+use crate::reconcile::BY_EVENTS;
+use crate::route::{Lookup, lookup};
 use crate::rule::{Judgement, Rule, Suspect, manual};
 use crate::traced;
 use std::net::IpAddr;
+use whydrop_facts::place;
 use whydrop_model::{Cause, Direction, Text, text};
 
 /// The cause.
@@ -60,9 +63,6 @@ pub const RULE: Rule = Rule {
     judge,
 };
 
-/// The kernel's names for packets that died waiting for a neighbour.
-const REASONS: &[&str] = &["NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD"];
-
 const SUMMARY: Text = text!(
     "{ip} on {dev} does not answer ARP or ND, so nothing can be sent to it.",
     "{dev} 上的 {ip} 不应答 ARP 或 ND，无法向它发送任何包。"
@@ -75,38 +75,74 @@ const SEARCH: Text = text!(
 );
 
 fn judge(space: Space<'_>) -> Judgement {
-    let events = space.drops_because(REASONS);
-    let mut suspects: Vec<Suspect> = vec![];
+    let events = space.drops_of(CAUSE.id);
+    let mut found: Vec<Found> = vec![];
     for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
         for (link, ip) in way.next_hops(space) {
             let entry = entry(space.after, link, ip);
             let unresolved = entry.map_or(events > 0, |e| is_unresolved(&e.state));
             if unresolved {
-                add(space, &mut suspects, link, ip, events, Some(way.index));
+                add(space, &mut found, link, ip, events, Some(way.index));
             }
         }
     }
-    // Without a probe, or with one whose address was translated on its way: packets died, and an entry says for whom
-    // they were.
-    let unvisited = || space.case.ways.iter().all(|way| !way.visits(space));
-    if suspects.is_empty() && space.is_target() && (unvisited() || traced::end_in(space, REASONS)) {
-        let failing = space.after.neighbours.iter().filter(|n| is_unresolved(&n.state) && events > 0);
-        for neighbour in failing {
-            add(space, &mut suspects, neighbour.link, neighbour.ip, events, None);
-        }
-        if let [only] = suspects.as_mut_slice() {
-            only.finding.packets_lost = Some(events);
-            only.finding.counted_by = Some("drop events".to_owned());
+    if space.is_target() && events > 0 {
+        // Without a probe, or with one whose address was translated on its way: packets died, and an entry says for
+        // whom they were, where no packet does.
+        let unvisited = || space.case.ways.iter().all(|way| !way.visits(space));
+        let by_entry = found.is_empty() && (unvisited() || traced::end_by(space, CAUSE.id));
+        for neighbour in space.after.neighbours.iter().filter(|n| is_unresolved(&n.state)) {
+            if by_entry || sent_to(space, neighbour.link, neighbour.ip) > 0 {
+                add(space, &mut found, neighbour.link, neighbour.ip, events, None);
+            }
         }
     }
-    suspects.into()
+    count_apart(space, events, &mut found);
+    found.into_iter().map(|found| found.suspect).collect::<Vec<_>>().into()
 }
 
-fn add(space: Space<'_>, to: &mut Vec<Suspect>, link: u32, ip: IpAddr, events: u64, probe: Option<usize>) {
+/// A neighbour that does not answer.
+struct Found {
+    link: u32,
+    ip: IpAddr,
+    suspect: Suspect,
+}
+
+/// Sampled packets that died on their way to this neighbour.
+fn sent_to(space: Space<'_>, link: u32, ip: IpAddr) -> u64 {
+    let inode = Some(space.target().netns_inode);
+    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
+    let died = sampled.filter(|e| e.netns_inode == inode && place::of_event(e).cause == Some(CAUSE.id));
+    let to_it = died.filter_map(|e| e.destination).map(|to| to.ip()).filter(|to| {
+        let hop = match lookup(space, *to, None) {
+            Lookup::Via(_, hop) => hop,
+            _ => return false,
+        };
+        hop.link == Some(link) && hop.gateway.unwrap_or(*to) == ip
+    });
+    to_it.count() as u64
+}
+
+/// With one neighbour all drops at this place were on their way to it. Between several the sampled packets tell, if
+/// each drop was sampled.
+fn count_apart(space: Space<'_>, events: u64, found: &mut [Found]) {
+    let shares: Vec<u64> = found.iter().map(|f| sent_to(space, f.link, f.ip)).collect();
+    if found.len() < 2 || shares.iter().sum::<u64>() != events {
+        return;
+    }
+    for (found, packets) in found.iter_mut().zip(shares) {
+        found.suspect.finding.packets_lost = Some(packets);
+        found.suspect.finding.counted_by = Some(BY_EVENTS.to_owned());
+        found.suspect.loses_more = true;
+    }
+}
+
+fn add(space: Space<'_>, to: &mut Vec<Found>, link: u32, ip: IpAddr, events: u64, probe: Option<usize>) {
     let dev = space.after.link_name(link);
     let subject = format!("{ip} dev {dev}");
-    if let Some(known) = to.iter_mut().find(|s| s.finding.subject == subject) {
-        known.touches.extend(probe.filter(|p| !known.touches.contains(p)));
+    if let Some(known) = to.iter_mut().find(|f| (f.link, f.ip) == (link, ip)) {
+        let touches = &mut known.suspect.touches;
+        touches.extend(probe.filter(|p| !touches.contains(p)));
         return;
     }
     let claim = match entry(space.after, link, ip) {
@@ -125,7 +161,7 @@ fn add(space: Space<'_>, to: &mut Vec<Suspect>, link: u32, ip: IpAddr, events: u
     .drop_events(events, "NEIGH_FAILED")
     .touches(probe.into_iter().collect())
     .fix(manual(SEARCH));
-    to.push(suspect);
+    to.push(Found { link, ip, suspect });
 }
 
 fn is_unresolved(state: &str) -> bool {

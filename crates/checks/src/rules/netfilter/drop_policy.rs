@@ -1,6 +1,6 @@
 //! `netfilter.drop_policy`: A chain's default policy drops.
 
-use super::drops::{REASON, direction};
+use super::drops::{REASON, direction, events};
 use super::judge::{list_argv, title, way_of};
 use super::policy::{Policy, policies};
 use crate::case::Space;
@@ -95,11 +95,11 @@ pub fn judge_policies(space: Space<'_>, cause: &'static Cause, mine: fn(&Policy<
                     (Some(n), _) => suspect
                         .packets(n, "policy counter")
                         .evidence(ROSE.fill(&[("n", &n)]), "policy counter", &list)
-                        .drop_events(space.drops_because(&[REASON]), REASON),
+                        .drop_events(events(space, &[policy.hook]), REASON),
                     (None, Some(n)) => suspect
                         .packets(n, "drop events")
                         .evidence(FALLS.phrase(), "rules", &list)
-                        .drop_events(n.min(space.drops_because(&[REASON])), REASON),
+                        .drop_events(n.min(events(space, &[policy.hook])), REASON),
                     (None, None) => suspect.evidence(FALLS.phrase(), "rules", &list).needs_probe(),
                 };
                 if policy.dropped.is_none() && policy.fit != Fit::Yes {

@@ -4,13 +4,17 @@ use super::policy;
 use crate::case::Space;
 use crate::packet::{Fit, Packet, ends_at_rule, is_unread_map};
 use std::collections::{BTreeMap, VecDeque};
+use whydrop_facts::place;
 use whydrop_model::delta::Change;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::snapshot::{Protocol, Socket};
 use whydrop_model::{Direction, DropEvent};
 
-/// The reason that the kernel gives for every netfilter drop.
+/// The reason that the kernel gives for every netfilter drop; those before 5.17 give none.
 pub const REASON: &str = "NETFILTER_DROP";
+
+/// Places where netfilter drops admit this cause, whatever the hook and the family, as long as no stack is asked.
+const AT_NETFILTER: &str = "netfilter.drop_rule";
 
 /// Jumps deeper than this are taken for a loop; the kernel's own limit is 16 for nftables.
 const MAX_JUMPS: usize = 16;
@@ -161,6 +165,18 @@ pub fn speaks(family: Family, packet: &Packet) -> bool {
         Family::Inet | Family::Bridge | Family::Netdev => true,
         Family::Arp => false,
     }
+}
+
+/// Netfilter drops that the kernel reported, of packets that go the way of one of these hooks.
+pub fn events(space: Space<'_>, hooks: &[Hook]) -> u64 {
+    let goes = |way: Direction| {
+        hooks.iter().any(|hook| match hook {
+            Hook::Postrouting | Hook::Egress => way != Direction::Receive,
+            hook => way == direction(*hook),
+        })
+    };
+    let here = space.drop_counts().filter(|count| place::of_count(count).cause == Some(AT_NETFILTER));
+    here.filter(|count| hooks.is_empty() || count.direction.is_none_or(goes)).map(|count| count.drops).sum()
 }
 
 /// Direction of the packets that meet a hook.
@@ -359,7 +375,7 @@ pub fn silent<'a>(space: Space<'a>, all: &[Dropping<'a>]) -> Option<Silent<'a>> 
 pub fn unaccounted(space: Space<'_>, all: &[Dropping<'_>]) -> Option<Option<u64>> {
     let known = counted(all, None) + policy::counted(space);
     if space.case.drop_log().is_some() {
-        let left = space.drops_because(&[REASON]).saturating_sub(known);
+        let left = space.drops_of(AT_NETFILTER).saturating_sub(known);
         return (left > 0).then_some(Some(left));
     }
     let lost = space.case.ways.iter().any(|way| way.lost() > 0 && way.visits(space));
@@ -377,7 +393,9 @@ pub fn lost_packets(space: Space<'_>, hooks: &[Hook]) -> Vec<Packet> {
 fn sampled<'a>(space: Space<'a>, hooks: &'a [Hook]) -> impl Iterator<Item = Packet> + 'a {
     let inode = Some(space.target().netns_inode);
     let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
-    sampled.filter(move |e| e.reason == REASON && e.netns_inode == inode).filter_map(move |event| {
+    let by_netfilter =
+        move |e: &&DropEvent| e.netns_inode == inode && place::of_event(e).stage.starts_with("netfilter");
+    sampled.filter(by_netfilter).filter_map(move |event| {
         let (at, packet) = dropped_packet(space, event)?;
         at.iter().any(|h| hooks.contains(h)).then_some(packet)
     })

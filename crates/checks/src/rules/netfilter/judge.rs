@@ -1,6 +1,6 @@
 //! From a dropping rule to a finding or a note: the same for every kind.
 
-use super::drops::{Class, Dropping, REASON, droppers, silent};
+use super::drops::{Class, Dropping, REASON, droppers, events, silent};
 use crate::case::Space;
 use crate::packet::Fit;
 use crate::rule::{Judgement, Suspect, fill_words, fix, manual};
@@ -74,7 +74,7 @@ pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summar
                 let list: Vec<&str> = list.iter().map(String::as_str).collect();
                 let suspect = suspect().packets(n, "rule counter");
                 let suspect = suspect.evidence(RULE_ROSE.fill(&[("n", &n)]), "rule counter", &list);
-                judgement.suspects.push(suspect.drop_events(space.drops_because(&[REASON]), REASON));
+                judgement.suspects.push(suspect.drop_events(events(space, &dropping.hooks), REASON));
             }
             (None, Some(silent)) => {
                 let claim = if silent.events.is_some() { NO_COUNTER } else { FITS_PROBE };

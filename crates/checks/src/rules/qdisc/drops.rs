@@ -15,8 +15,8 @@ const REASONS: &[&str] =
 /// A fq_codel or codel queue shorter than this (default 10240 and 1000 packets) drops by its length, not by its delay.
 const SHORT_QUEUE: u32 = 500;
 
-const ROSE: Text = text!("qdisc {qdisc}: dropped +{n}", "队列规则 {qdisc}：dropped +{n}");
-const CLASS_ROSE: Text = text!("class {class}: dropped +{n}", "类 {class}：dropped +{n}");
+const ROSE: Text = text!("qdisc {qdisc} dropped +{n}", "队列规则 {qdisc} dropped +{n}");
+const CLASS_ROSE: Text = text!("class {class} dropped +{n}", "类 {class} dropped +{n}");
 const LOSSY: Text = text!("its options name a loss of {percent} %", "其选项设置了 {percent}% 的丢包");
 const DELETE: Text = text!("delete the qdisc", "删除该队列规则");
 const WITHOUT_LIMIT: Text = text!("the interface then sends as fast as it can", "此后该接口将不再限速");
