@@ -4,6 +4,7 @@
 //! machine looks like afterwards. They panic with all that the program said, because that is what a failed test shows.
 
 mod namespace;
+mod observing;
 pub mod probe_net;
 mod program;
 mod scenario;
@@ -11,6 +12,7 @@ mod tracing;
 mod web_server;
 
 pub use namespace::{Background, Namespace, command};
+pub use observing::Observing;
 pub use program::{Diagnosis, diagnose, whydrop};
 pub use scenario::{Expect, Scenario};
 pub use tracing::{Row, Trace, Traced};

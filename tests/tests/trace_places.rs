@@ -1,11 +1,12 @@
 //! A known number of packets dropped at each of twelve places: the kernel's drop events give exactly these numbers,
-//! names and causes, and nothing else.
+//! names and causes, and nothing else; and the ledger of a diagnosis adds up to the packet.
 
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use whydrop_host::Netns;
-use whydrop_tests::{Namespace, Row, Trace, Traced};
+use whydrop_model::Report;
+use whydrop_tests::{Namespace, Observing, Row, Trace, Traced};
 
 const CLIENT: &str = "10.99.0.1";
 const SERVER: &str = "10.99.0.2";
@@ -23,6 +24,29 @@ struct Place {
     stage: &'static str,
     cause: Option<&'static str>,
     drops: u64,
+    books: Books,
+}
+
+/// Where the packets stand in the ledger.
+enum Books {
+    /// Charged to the only finding, which has this cause.
+    Charged(&'static str),
+    /// Lost, and nobody knows why.
+    Unexplained,
+    /// No loss: a packet to a closed port is refused, with an answer.
+    Refused,
+}
+
+/// The trace and the diagnosis of what happens meanwhile.
+struct Watch {
+    trace: Trace,
+    observing: Observing,
+}
+
+impl Watch {
+    fn stop(self) -> (Traced, Report) {
+        (self.trace.stop(), self.observing.stop())
+    }
 }
 
 impl Pair {
@@ -40,8 +64,9 @@ impl Pair {
         Self { client, server }
     }
 
-    fn trace(&self) -> Trace {
-        Trace::start(&[&self.client.target(), &self.server.target()])
+    fn trace(&self) -> Watch {
+        let trace = Trace::start(&[&self.client.target(), &self.server.target()]);
+        Watch { trace, observing: Observing::start(&[&self.client, &self.server]) }
     }
 
     /// Sends datagrams from the client.
@@ -60,7 +85,8 @@ impl Pair {
 
     /// Asserts exactly one kind of harmful drop, in the server or, if it cannot get there, the client.
     #[track_caller]
-    fn assert(&self, traced: &Traced, at: &Namespace, place: &Place) {
+    fn assert(&self, (traced, report): &(Traced, Report), at: &Namespace, place: &Place) {
+        place.books.assert(report, place.drops);
         let rows = traced.harmful();
         let [row] = rows.as_slice() else { panic!("not one kind of drop: {rows:#?}\n{}", traced.summary) };
         assert_eq!(row.drops, place.drops, "{row:?}");
@@ -81,6 +107,22 @@ impl Pair {
         assert!(!row.function.is_empty(), "{row:?}");
         let shown = traced.lines.iter().filter(|line| line["class"] != "benign");
         assert_eq!(shown.count() as u64, place.drops, "every one of so few drops is sampled");
+    }
+}
+
+impl Books {
+    #[track_caller]
+    fn assert(&self, report: &Report, packets: u64) {
+        let ledger = &report.ledger;
+        let causes: Vec<_> = report.findings.iter().map(|f| (f.cause.as_str(), f.packets_lost)).collect();
+        let (explained, unexplained, expected) = match self {
+            Self::Charged(cause) => (packets, 0, vec![(*cause, Some(packets))]),
+            Self::Unexplained => (0, packets, vec![]),
+            Self::Refused => (0, 0, vec![]),
+        };
+        assert_eq!(causes, expected, "{ledger:#?}");
+        assert_eq!((ledger.explained, ledger.unexplained), (explained, unexplained), "{ledger:#?}");
+        assert_eq!(ledger.lost, explained + unexplained);
     }
 }
 
@@ -120,6 +162,7 @@ const RULE: Place = Place {
     stage: "netfilter.input",
     cause: Some("netfilter.drop_rule"),
     drops: 7,
+    books: Books::Charged("netfilter.drop_rule"),
 };
 
 #[test]
@@ -162,8 +205,13 @@ fn closed_udp_port() {
     let pair = Pair::new("udp");
     let trace = pair.trace();
     pair.send(5, "10.99.0.2:1004", 20);
-    let place =
-        Place { reason: "NO_SOCKET", stage: "socket.lookup", cause: Some("app.not_listening"), drops: 5 };
+    let place = Place {
+        reason: "NO_SOCKET",
+        stage: "socket.lookup",
+        cause: Some("app.not_listening"),
+        drops: 5,
+        books: Books::Refused,
+    };
     pair.assert(&trace.stop(), &pair.server, &place);
 }
 
@@ -174,8 +222,13 @@ fn closed_tcp_port() {
     let address: SocketAddr = "10.99.0.2:1005".parse().expect("valid");
     let connect = || (0..6).all(|_| TcpStream::connect(address).is_err());
     assert!(netns(&pair.client).run(connect).expect("entered"));
-    let place =
-        Place { reason: "NO_SOCKET", stage: "socket.lookup", cause: Some("app.not_listening"), drops: 6 };
+    let place = Place {
+        reason: "NO_SOCKET",
+        stage: "socket.lookup",
+        cause: Some("app.not_listening"),
+        drops: 6,
+        books: Books::Refused,
+    };
     pair.assert(&trace.stop(), &pair.server, &place);
 }
 
@@ -193,6 +246,7 @@ fn unresolved_neighbour() {
         stage: "neighbour.transmit",
         cause: Some("neigh.unresolved"),
         drops: 3,
+        books: Books::Charged("neigh.unresolved"),
     };
     pair.assert(&trace.stop(), &pair.client, &place);
 }
@@ -208,8 +262,13 @@ fn reverse_path_filter() {
         (0..4).all(|_| socket.send_to(b"x", "10.99.0.2:1007").is_ok())
     };
     assert!(netns(&pair.client).run(send).expect("entered"));
-    let place =
-        Place { reason: "IP_RPFILTER", stage: "route.input", cause: Some("route.rp_filter"), drops: 4 };
+    let place = Place {
+        reason: "IP_RPFILTER",
+        stage: "route.input",
+        cause: Some("route.rp_filter"),
+        drops: 4,
+        books: Books::Charged("route.rp_filter"),
+    };
     pair.assert(&trace.stop(), &pair.server, &place);
 }
 
@@ -221,7 +280,7 @@ fn udp_receive_buffer() {
     let receiver = netns(&pair.server).run(bind).expect("entered");
     let trace = pair.trace();
     pair.send(600, "10.99.0.2:1008", 1000);
-    let traced = trace.stop();
+    let (traced, report) = trace.stop();
     receiver.set_nonblocking(true).expect("a socket");
     let mut kept = 0;
     while receiver.recv(&mut [0; 1500]).is_ok() {
@@ -230,6 +289,7 @@ fn udp_receive_buffer() {
     assert!(kept > 0 && kept < 600, "the buffer holds {kept}");
     let rows = traced.harmful();
     let [row] = rows.as_slice() else { panic!("not one kind of drop: {rows:#?}") };
+    Books::Charged("udp.rcvbuf_overflow").assert(&report, 600 - kept);
     assert_eq!((row.drops, row.target.as_str()), (600 - kept, pair.server.target().as_str()));
     if !row.reason.is_empty() {
         assert_eq!(row.reason, "SOCKET_RCVBUFF");
@@ -244,7 +304,13 @@ fn xdp_program() {
     pair.server.run(&format!("ip link set dev eth0 xdpgeneric obj {} sec xdp", program.0.display()));
     let trace = pair.trace();
     pair.send(8, "10.99.0.2:1009", 20);
-    let place = Place { reason: "NOT_SPECIFIED", stage: "xdp.receive", cause: Some("xdp.drop"), drops: 8 };
+    let place = Place {
+        reason: "NOT_SPECIFIED",
+        stage: "xdp.receive",
+        cause: Some("xdp.drop"),
+        drops: 8,
+        books: Books::Charged("xdp.drop"),
+    };
     pair.assert(&trace.stop(), &pair.server, &place);
 }
 
@@ -257,7 +323,13 @@ fn tc_ingress_program() {
     let trace = pair.trace();
     pair.send(5, "10.99.0.2:1010", 20);
     // A filter's action, a BPF program and a policer all look the same from here: no cause is named.
-    let place = Place { reason: "TC_INGRESS", stage: "tc.ingress", cause: None, drops: 5 };
+    let place = Place {
+        reason: "TC_INGRESS",
+        stage: "tc.ingress",
+        cause: None,
+        drops: 5,
+        books: Books::Charged("tc.bpf_drop"),
+    };
     pair.assert(&trace.stop(), &pair.server, &place);
 }
 
@@ -267,8 +339,13 @@ fn mtu_of_the_other_end() {
     pair.server.run("ip link set eth0 mtu 600");
     let trace = pair.trace();
     pair.send(4, "10.99.0.2:1011", 1000);
-    let place =
-        Place { reason: "NOT_SPECIFIED", stage: "link.transmit", cause: Some("mtu.peer_mismatch"), drops: 4 };
+    let place = Place {
+        reason: "NOT_SPECIFIED",
+        stage: "link.transmit",
+        cause: Some("mtu.peer_mismatch"),
+        drops: 4,
+        books: Books::Charged("mtu.peer_mismatch"),
+    };
     pair.assert(&trace.stop(), &pair.client, &place);
 }
 
@@ -285,7 +362,13 @@ fn ttl_that_ends() {
             socket.send_to(b"x", "10.88.0.9:1012").expect("sent");
         }
     });
-    let place = Place { reason: "IP_INHDR", stage: "ip.forward", cause: Some("route.loop"), drops: 3 };
+    let place = Place {
+        reason: "IP_INHDR",
+        stage: "ip.forward",
+        cause: Some("route.loop"),
+        drops: 3,
+        books: Books::Unexplained,
+    };
     pair.assert(&trace.stop(), &pair.server, &place);
 }
 
@@ -300,7 +383,7 @@ fn retransmissions_are_counted_beside_the_drops() {
     assert!(netns(&pair.client).run(connect).expect("entered"));
     let traced = trace.stop();
     pair.assert(&traced, &pair.server, &Place { drops: 2, ..RULE });
-    let signals = traced.summary["signals"].as_array().expect("a list");
+    let signals = traced.0.summary["signals"].as_array().expect("a list");
     let [signal] = signals.as_slice() else { panic!("not one signal: {signals:?}") };
     assert_eq!(signal["name"], "tcp:tcp_retransmit_skb");
     assert_eq!(signal["target"], pair.client.target());

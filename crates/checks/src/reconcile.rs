@@ -7,6 +7,7 @@
 use crate::case::{Case, Space};
 use crate::fate::Death;
 use crate::rule::{Excused, Rule, Suspect};
+use crate::rules::route::circle;
 use whydrop_facts::Class;
 use whydrop_facts::place::{self, Place};
 use whydrop_model::{DropCount, DropLog, Unexplained};
@@ -167,18 +168,21 @@ fn frames(case: Case<'_>, suspects: &[&Suspect]) -> Vec<Unexplained> {
     out
 }
 
-/// Drop events that are harm wherever they happen, in the namespaces that were asked about.
+/// Drop events that are harm wherever they happen, in the namespaces that were asked about; and the ends of packets
+/// whose TTL was used up, unless it was a traceroute that sent them to find out where that happens.
 fn harmful(case: Case<'_>) -> Vec<Row<'_>> {
     let rows = case.spaces().filter(|space| space.is_target()).flat_map(|space| {
-        space.drop_counts().map(move |count| Row {
-            space,
-            count,
-            place: place::of_count(count),
-            left: count.drops,
-            strangers: 0,
+        space.drop_counts().map(move |count| {
+            let place = place::of_count(count);
+            let left = match place.cause {
+                _ if is_harm(place.class) => count.drops,
+                Some(cause) if cause == circle::CAUSE.id => circle::not_traced(space, count),
+                _ => 0,
+            };
+            Row { space, count, place, left, strangers: 0 }
         })
     });
-    rows.filter(|row| is_harm(row.place.class)).collect()
+    rows.filter(|row| row.left > 0).collect()
 }
 
 const fn is_harm(class: Class) -> bool {

@@ -265,6 +265,11 @@ impl<'a> Way<'a> {
 }
 
 impl Path {
+    /// True if the routes lead a packet from here to a namespace that it has passed.
+    pub fn circles(start: Space<'_>, to: IpAddr) -> bool {
+        Self::follow(start, to, None).end == End::Circles
+    }
+
     fn last<'a>(&self, case: Case<'a>) -> Option<Space<'a>> {
         case.space_by_inode(self.hops.last()?.inode)
     }

@@ -2,7 +2,7 @@
 
 use crate::testing::*;
 use whydrop_model::snapshot::PolicyRule;
-use whydrop_model::{Reading, Verdict};
+use whydrop_model::{DropEvent, Reading, Verdict};
 
 #[test]
 fn a_missing_route_is_found_where_it_is_missing() {
@@ -96,4 +96,46 @@ fn two_machines_that_send_a_packet_to_each_other() {
     }
     world.probe("tcp://10.9.0.9:80", 20, 20);
     assert_eq!(world.found(), ["route.loop @ netns:client: route to 10.9.0.9"]);
+}
+
+/// The server drops so many packets to 10.9.0.9 because their TTL ended.
+fn ttl_ends(world: &mut World, port: u16, n: u64) {
+    world.drops(SERVER, "IP_INHDR", "ip_forward", n);
+    let netns_inode = Some(world.observation.namespaces[SERVER].target.netns_inode);
+    if let Reading::Present(log) = &mut world.observation.drops {
+        log.counts.last_mut().unwrap().protocol = Some(17);
+        log.sampled.push(DropEvent {
+            reason: "IP_INHDR".into(),
+            function: "ip_forward".into(),
+            netns_inode,
+            link: Some(2),
+            protocol: Some(17),
+            source: Some("10.0.0.1:5000".parse().unwrap()),
+            destination: Some(std::net::SocketAddr::from(([10, 9, 0, 9], port))),
+            ..DropEvent::default()
+        });
+    }
+}
+
+#[test]
+fn a_loop_is_found_without_probes_and_a_traceroute_is_none() {
+    let mut world = World::pair();
+    ttl_ends(&mut world, 33440, 3);
+    assert_eq!(world.report().verdict, Verdict::Clear, "a traceroute");
+    let mut world = World::pair();
+    ttl_ends(&mut world, 53, 3);
+    let report = world.report();
+    assert_eq!((report.findings.len(), report.ledger.unexplained), (0, 3), "{:?}", report.ledger);
+
+    let mut world = World::pair();
+    for (index, gateway) in [(CLIENT, "10.0.0.2"), (SERVER, "10.0.0.1")] {
+        world.both(index, |s| {
+            if let Reading::Present(routes) = &mut s.routes {
+                routes.push(route("10.9.0.0/16", "unicast", Some(gateway), Some(2)));
+            }
+        });
+    }
+    ttl_ends(&mut world, 53, 3);
+    assert_eq!(world.found(), ["route.loop @ netns:server: route to 10.9.0.9"]);
+    assert_eq!((world.report().ledger.explained, world.report().ledger.unexplained), (3, 0));
 }
