@@ -82,6 +82,22 @@ impl Diagnosis {
         let (verdict, status) = if expected.is_empty() { ("clear", 0) } else { ("loss", 1) };
         assert_eq!(self.report["verdict"], verdict, "\n{}", self.said);
         assert_eq!(self.status, status, "\n{}", self.said);
+        self.assert_books();
+    }
+
+    /// Asserts that the ledger adds up, and that nothing in it is unexplained.
+    #[track_caller]
+    pub fn assert_books(&self) {
+        let ledger = &self.report["ledger"];
+        let number = |name: &str| ledger[name].as_u64().expect("a number");
+        let sum = |name: &str| -> u64 {
+            let rows = ledger[name].as_array().expect("a list").iter();
+            rows.map(|row| row["packets"].as_u64().expect("a number")).sum()
+        };
+        assert_eq!(number("lost"), number("explained") + number("unexplained"), "\n{}", self.said);
+        assert_eq!(number("explained"), sum("entries"), "\n{}", self.said);
+        assert_eq!(number("unexplained"), sum("unexplained_at"), "\n{}", self.said);
+        assert_eq!(number("unexplained"), 0, "\n{}", self.said);
     }
 
     /// Asserts that a note names this cause.

@@ -2,7 +2,11 @@
 
 use crate::case::Space;
 use crate::reconcile::FRAMES;
-use crate::rule::Suspect;
+use crate::rule::{Suspect, fill_words};
+use crate::rules::route::circle;
+use std::collections::BTreeMap;
+use whydrop_facts::Class;
+use whydrop_facts::place::{self, Place};
 use whydrop_model::{Note, NoteStatus, Phrase, Text, Unexplained, text};
 
 /// A movement of one counter that is innocent by itself.
@@ -71,6 +75,14 @@ const BENIGN_REASONS: &[(&str, Text)] = &[
     ),
 ];
 
+const TRACEROUTE: Text = text!(
+    "the TTL of {n} packets ended here, as that of a traceroute is meant to",
+    "{n} 个包的 TTL 在此耗尽，这正是 traceroute 的用意"
+);
+const UNJUDGED: Text = text!(
+    "{n} drops in {function}: {why}; nothing here tells whether anybody misses them",
+    "{function} 丢弃了 {n} 个包：{why}；在此无法判断是否有人需要它们"
+);
 const PROBER: Text = text!(
     "{n} half-open connections were reset by whydrop's own SYN probes",
     "{n} 个半连接被 whydrop 自己的 SYN 探测重置"
@@ -90,6 +102,7 @@ pub fn of(space: Space<'_>, suspects: &[Suspect], unexplained: &[Unexplained]) -
     let mut notes = Notes { space, out: vec![] };
     notes.counters();
     notes.drop_events();
+    notes.unjudged(suspects);
     notes.links(suspects, unexplained);
     notes.history(suspects);
     notes.machine();
@@ -137,6 +150,48 @@ impl Notes<'_> {
             if drops > 0 {
                 self.add(NoteStatus::Benign, None, reason, text.fill(&[("n", &drops)]));
             }
+        }
+    }
+
+    /// Drops that are harm under conditions of which nobody here knows whether they hold.
+    fn unjudged(&mut self, suspects: &[Suspect]) {
+        let space = self.space;
+        let mut kinds: BTreeMap<(&str, &str), (Place, u64)> = BTreeMap::new();
+        for count in space.drop_counts() {
+            let place = place::of_count(count);
+            let told = BENIGN_REASONS.iter().any(|(reason, _)| *reason == count.reason);
+            if place.class != Class::Conditional || told {
+                continue;
+            }
+            let kind = (count.reason.as_str(), count.function.as_str());
+            kinds.entry(kind).or_insert((place, 0)).1 += count.drops;
+        }
+        for ((reason, function), (place, drops)) in kinds {
+            let found = |s: &Suspect| {
+                s.finding.target == space.target().id && Some(s.finding.cause.as_str()) == place.cause
+            };
+            if suspects.iter().any(found) {
+                continue;
+            }
+            let subject = if reason.is_empty() { function } else { reason };
+            if place.cause == Some(circle::CAUSE.id) {
+                let counts = space
+                    .drop_counts()
+                    .filter(|c| (c.reason.as_str(), c.function.as_str()) == (reason, function));
+                let lost: u64 = counts.map(|count| circle::not_traced(space, count)).sum();
+                if drops > lost {
+                    let text = TRACEROUTE.fill(&[("n", &(drops - lost))]);
+                    self.add(NoteStatus::Benign, place.cause, subject, text);
+                }
+                continue;
+            }
+            let words = [
+                ("n", Phrase::same(drops.to_string())),
+                ("function", Phrase::same(function)),
+                ("why", place.why.phrase()),
+            ];
+            let text = fill_words(UNJUDGED, &words.each_ref().map(|(name, phrase)| (*name, phrase)));
+            self.add(NoteStatus::Unjudged, place.cause, subject, text);
         }
     }
 

@@ -124,6 +124,8 @@ pub enum NoteStatus {
     Old,
     /// Follows from a finding.
     Consequence,
+    /// Packets were dropped, and nothing here tells whether anybody misses them.
+    Unjudged,
 }
 
 /// Something seen and judged innocent.

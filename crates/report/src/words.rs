@@ -28,12 +28,13 @@ pub const fn applicability(applicability: Applicability) -> Text {
     }
 }
 
-/// innocent, latent, old or consequence.
+/// innocent, latent, old, consequence or unjudged.
 pub const fn note_status(status: NoteStatus) -> Text {
     match status {
         NoteStatus::Benign => text!("innocent", "无害"),
         NoteStatus::Latent => text!("latent", "隐患"),
         NoteStatus::Old => text!("old", "早先发生"),
         NoteStatus::Consequence => text!("consequence", "连带现象"),
+        NoteStatus::Unjudged => text!("unjudged", "无法判断"),
     }
 }
