@@ -161,8 +161,13 @@ pub fn reaches_end(chains: &[&Chain], chain: &Chain, packet: &Packet) -> Fit {
 
 /// Can the packet get as far as this rule of its chain, and be dropped by it?
 pub fn ends_at_rule(chains: &[&Chain], chain: &Chain, rule: &Rule, packet: &Packet) -> Fit {
+    let dropped = packet.is_dropped_by(rule);
+    // Most rules of a long chain are about other packets: no need to go there.
+    if dropped == Fit::No {
+        return Fit::No;
+    }
     let before = chain.rules.iter().take_while(|r| r.position < rule.position).count();
-    walk(chains, chain, chain.rules.split_at(before).0, packet, 0).min(packet.is_dropped_by(rule))
+    walk(chains, chain, chain.rules.split_at(before).0, packet, 0).min(dropped)
 }
 
 fn walk(chains: &[&Chain], chain: &Chain, rules: &[Rule], packet: &Packet, depth: usize) -> Fit {

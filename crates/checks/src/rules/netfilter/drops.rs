@@ -1,6 +1,6 @@
 //! Which rules dropped in the window, how many packets, and of which kind each rule is.
 
-use super::policy;
+use super::silent::{dropped_packet, sampled};
 use crate::case::Space;
 use crate::packet::{Fit, Packet, ends_at_rule, is_unread_map};
 use std::collections::{BTreeMap, VecDeque};
@@ -14,13 +14,13 @@ use whydrop_model::{Direction, DropEvent};
 pub const REASON: &str = "NETFILTER_DROP";
 
 /// Places where netfilter drops admit this cause, whatever the hook and the family, as long as no stack is asked.
-const AT_NETFILTER: &str = "netfilter.drop_rule";
+pub const AT_NETFILTER: &str = "netfilter.drop_rule";
 
 /// Jumps deeper than this are taken for a loop; the kernel's own limit is 16 for nftables.
 const MAX_JUMPS: usize = 16;
 
 /// First port of the default range of `net.ipv4.ip_local_port_range`.
-const FIRST_EPHEMERAL_PORT: u16 = 32768;
+pub const FIRST_EPHEMERAL_PORT: u16 = 32768;
 
 /// Kinds of dropping rules; each is a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,82 +347,6 @@ pub fn was_readable(space: Space<'_>, chain: &Chain) -> bool {
     !reading.is_hidden()
 }
 
-/// A rule without counter that must have dropped.
-pub struct Silent<'a> {
-    /// The rule.
-    pub rule: &'a Rule,
-    /// Drops that no counter explains; none if only probes tell.
-    pub events: Option<u64>,
-    /// How well it fits what was dropped.
-    pub fit: Fit,
-}
-
-/// Finds the rule without counter that explains netfilter drops which no counting rule and no policy counter
-/// explains: the first that certainly takes the packets that were lost, else the first that may.
-pub fn silent<'a>(space: Space<'a>, all: &[Dropping<'a>]) -> Option<Silent<'a>> {
-    let events = unaccounted(space, all)?;
-    let candidates = all.iter().filter(|d| d.dropped.is_none() && !d.hooks.is_empty());
-    // What was seen to be dropped weighs more than what was sent: addresses may be translated on the way.
-    let seen = |d: &Dropping<'_>| d.best_fit(space, &sampled(space, &d.hooks).collect::<Vec<_>>());
-    let fits = candidates.map(|d| (d, (fit_of_lost(space, d), seen(d))));
-    let (dropping, (fit, _)) = fits.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
-    let policy_takes_it = fit == Fit::Maybe && policy::takes_lost_for_sure(space);
-    (fit != Fit::No && !policy_takes_it).then_some(Silent { rule: dropping.rule, events, fit })
-}
-
-/// Netfilter drops of this namespace that no counter explains. `None`: nothing is unaccounted; `Some(None)`: probes
-/// were lost on a way through here and there are no events that would count.
-pub fn unaccounted(space: Space<'_>, all: &[Dropping<'_>]) -> Option<Option<u64>> {
-    let known = counted(all, None) + policy::counted(space);
-    if space.case.drop_log().is_some() {
-        let left = space.drops_of(AT_NETFILTER).saturating_sub(known);
-        return (left > 0).then_some(Some(left));
-    }
-    let lost = space.case.ways.iter().any(|way| way.lost() > 0 && way.visits(space));
-    (lost && known == 0).then_some(None)
-}
-
-/// Packets that were lost, as they met a hook: those of troubled probes, and sampled drops.
-pub fn lost_packets(space: Space<'_>, hooks: &[Hook]) -> Vec<Packet> {
-    let troubled = space.case.ways.iter().filter(|way| way.troubled());
-    let probes = troubled.flat_map(|way| hooks.iter().flat_map(move |hook| way.packets_at(space, *hook)));
-    probes.chain(sampled(space, hooks)).collect()
-}
-
-/// Packets that netfilter was seen to drop at these hooks.
-fn sampled<'a>(space: Space<'a>, hooks: &'a [Hook]) -> impl Iterator<Item = Packet> + 'a {
-    let inode = Some(space.target().netns_inode);
-    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
-    let by_netfilter =
-        move |e: &&DropEvent| e.netns_inode == inode && place::of_event(e).stage.starts_with("netfilter");
-    sampled.filter(by_netfilter).filter_map(move |event| {
-        let (at, packet) = dropped_packet(space, event)?;
-        at.iter().any(|h| hooks.contains(h)).then_some(packet)
-    })
-}
-
-/// A dropped packet as rules see it, with the hooks at which its addresses say that it can have been.
-pub fn dropped_packet(space: Space<'_>, event: &DropEvent) -> Option<([Hook; 2], Packet)> {
-    let (from, to) = (event.source?, event.destination?);
-    let hooks = match (space.after.owns(from.ip()), space.after.owns(to.ip())) {
-        (_, true) => [Hook::Input, Hook::Prerouting],
-        (true, false) => [Hook::Output, Hook::Postrouting],
-        (false, false) => [Hook::Forward, Hook::Prerouting],
-    };
-    let packet = Packet {
-        protocol: event.protocol.unwrap_or(0),
-        source: Some(from.ip()),
-        destination: Some(to.ip()),
-        source_port: Some(from.port()),
-        destination_port: Some(to.port()),
-        in_interface: event.interface.clone().filter(|_| space.after.owns(to.ip())),
-        out_interface: None,
-        // A SYN without ACK opens; anything else is taken for an answer.
-        reply: event.tcp_flags.is_some_and(|flags| flags & 0x12 != 0x02),
-    };
-    Some((hooks, packet))
-}
-
 /// True for a packet that would open something on a port of this namespace that no socket has. Ports from which
 /// answers are awaited come and go too fast to tell.
 fn is_unwanted(space: Space<'_>, packet: &Packet) -> bool {
@@ -435,8 +359,4 @@ fn is_unwanted(space: Space<'_>, packet: &Packet) -> bool {
     let open = |s: &Socket| s.protocol == protocol && s.local.port() == port;
     space.after.sockets.is_present()
         && !space.after.sockets.iter().chain(space.before.sockets.iter()).any(open)
-}
-
-fn fit_of_lost(space: Space<'_>, dropping: &Dropping<'_>) -> Fit {
-    dropping.best_fit(space, &lost_packets(space, &dropping.hooks))
 }

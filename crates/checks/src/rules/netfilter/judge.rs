@@ -1,6 +1,7 @@
 //! From a dropping rule to a finding or a note: the same for every kind.
 
-use super::drops::{Class, Dropping, REASON, droppers, events, silent};
+use super::drops::{Class, Dropping, REASON, droppers, events};
+use super::silent::silent;
 use crate::case::Space;
 use crate::packet::Fit;
 use crate::rule::{Judgement, Suspect, fill_words, fix, manual};
@@ -59,7 +60,7 @@ pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summar
     let silent = silent(space, &all);
     for dropping in all.iter().filter(|d| d.class == class) {
         let rule = dropping.rule;
-        let silent = silent.as_ref().filter(|s| std::ptr::eq(s.rule, rule));
+        let silent = silent.iter().find(|s| std::ptr::eq(s.rule, rule));
         let suspect = || suspect(space, cause, dropping, summary);
         let took = dropping.dropped.or(silent.and_then(|silent| silent.events)).filter(|n| *n > 0);
         if let Some(n) = took.filter(|_| is_background(space, dropping)) {

@@ -19,5 +19,6 @@ pub use drops::Dropping;
 pub use judge::rules_of;
 
 mod policy;
+mod silent;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,9 @@
 //! Base chains whose policy is DROP, and what their policy took.
 
 use super::drops::{
-    Class, counted as counted_by_rules, droppers, leaves_rest_to, limits_below, lost_packets, speaks,
-    unaccounted, was_readable,
+    Class, counted as counted_by_rules, droppers, leaves_rest_to, limits_below, speaks, was_readable,
 };
+use super::silent::{lost_packets, silent, unaccounted};
 use crate::case::Space;
 use crate::packet::{Fit, Packet, reaches_end};
 use whydrop_model::delta::Change;
@@ -46,8 +46,14 @@ impl Policy<'_> {
 /// All dropping policies of a namespace.
 pub fn policies<'a>(space: Space<'a>) -> Vec<Policy<'a>> {
     let all = droppers(space);
-    let left = unaccounted(space, &all);
-    let silent_rule = super::drops::silent(space, &all).is_some();
+    let silent_rules = silent(space, &all);
+    let by_rules: u64 = silent_rules.iter().filter_map(|rule| rule.events).sum();
+    let left = unaccounted(space, &all).map(|left| left.map(|events| events.saturating_sub(by_rules)));
+    // Without events one culprit is enough; with them each has its share.
+    let silent_rule = match left {
+        Some(Some(events)) => events == 0,
+        _ => !silent_rules.is_empty(),
+    };
     dropping_chains(space)
         .map(|(chain, hook)| {
             let mut gates = chain.rules.iter().filter_map(|r| limits_below(r).map(|class| (r, class)));
@@ -81,6 +87,14 @@ pub fn takes_lost_for_sure(space: Space<'_>) -> bool {
     dropping_chains(space)
         .filter(|(chain, _)| chain.policy_packets.is_none())
         .any(|(chain, hook)| fit_of_lost(space, chain, hook) == Fit::Yes)
+}
+
+/// True if the policy of a chain at this hook certainly takes the packet.
+pub fn takes_for_sure(space: Space<'_>, hook: Hook, packet: &Packet) -> bool {
+    let chains: Vec<&Chain> = space.after.chains().collect();
+    dropping_chains(space)
+        .filter(|(_, at)| *at == hook)
+        .any(|(chain, _)| speaks(chain.family, packet) && reaches_end(&chains, chain, packet) == Fit::Yes)
 }
 
 fn dropping_chains<'a>(space: Space<'a>) -> impl Iterator<Item = (&'a Chain, Hook)> {

@@ -173,6 +173,41 @@ fn a_rule_without_counter_is_found_by_drop_events() {
 }
 
 #[test]
+fn rules_without_counter_share_the_drops_by_the_packets_that_were_sampled() {
+    let port = |port| vec![Match::L4Proto(17), Match::DestinationPorts(port, port)];
+    let dropping = |port_, counter| rule("udp drop", RuleVerdict::Drop, counter, port(port_));
+    let rules = vec![dropping(53, None), dropping(123, None), dropping(514, Some(0)), dropping(69, None)];
+    let mut nft = input(rules);
+    (nft.tool, nft.family, nft.table, nft.policy_packets) = (Tool::Nft, Family::Inet, "fw".into(), None);
+    let mut world = World::pair();
+    world.chain(SERVER, nft, &[0, 0, 4]).drops(SERVER, "NETFILTER_DROP", "nft_do_chain", 34);
+    let netns_inode = Some(world.observation.namespaces[SERVER].target.netns_inode);
+    if let Reading::Present(log) = &mut world.observation.drops {
+        for (port, n) in [(53, 2), (123, 1), (514, 4)] {
+            log.sampled.extend((0..n).map(|i| DropEvent {
+                reason: "NETFILTER_DROP".into(),
+                function: "nft_do_chain".into(),
+                stack: vec!["ip_local_deliver".into()],
+                netns_inode,
+                protocol: Some(17),
+                source: Some(SocketAddr::from(([10, 0, 0, 1], 40000 + i))),
+                destination: Some(SocketAddr::from(([10, 0, 0, 2], port))),
+                ..DropEvent::default()
+            }));
+        }
+    }
+    let report = world.report();
+    let found: Vec<_> = report.findings.iter().map(|f| (f.subject.as_str(), f.packets_lost)).collect();
+    // Thirty drops without counter, of which three packets were seen.
+    let expected = [("rule 1", 20), ("rule 2", 10), ("rule 3", 4)];
+    assert_eq!(found.len(), 3, "{found:?}");
+    for ((subject, packets), (rule, n)) in found.iter().zip(expected) {
+        assert!(subject.ends_with(rule) && *packets == Some(n), "{found:?}");
+    }
+    assert_eq!(report.ledger.unexplained, 0);
+}
+
+#[test]
 fn fixes_made_in_turn_can_be_taken_back_in_turn() {
     let rules = |second: &str| {
         let mut world = World::pair();
