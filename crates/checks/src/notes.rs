@@ -80,7 +80,7 @@ const TRACEROUTE: Text = text!(
     "{n} 个包的 TTL 在此耗尽，这正是 traceroute 的用意"
 );
 const UNJUDGED: Text = text!(
-    "{n} drops in {function}: {why}; nothing here tells whether anybody misses them",
+    "{function} dropped {n}: {why}; nothing here tells whether anybody misses them",
     "{function} 丢弃了 {n} 个包：{why}；在此无法判断是否有人需要它们"
 );
 const PROBER: Text = text!(

@@ -77,7 +77,8 @@ fn tail(report: &Report, causes: &Phrase) -> Phrase {
     Phrase { en: format!("{}, {}", causes.en, rest.en), zh: format!("{zh}，{}", rest.zh) }
 }
 
-fn lost_in_window(report: &Report) -> Phrase {
+/// How many packets were lost, and in what time.
+pub(super) fn lost_in_window(report: &Report) -> Phrase {
     let seconds = format!("{:.1}", report.window_seconds);
     if report.ledger.lost == 1 {
         return text!("1 packet lost in {s} s", "{s} 秒内丢失 1 个包").fill(&[("s", &seconds)]);

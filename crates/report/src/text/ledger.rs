@@ -1,5 +1,6 @@
 //! The ledger as the table of contents: one row for each place that lost packets, and one for what is unexplained.
 
+use super::headline::lost_in_window;
 use super::{FULL_CAUSES, Options, target_name};
 use crate::layout::{Page, name, pad, width, wrap};
 use crate::number::{count, maybe};
@@ -64,8 +65,7 @@ pub(crate) fn rows(report: &Report, all: bool, lang: Lang) -> Vec<Row> {
 
 pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
     let lang = options.lang;
-    let total = text!("{n} packets lost in {s} s", "{s} 秒内丢失 {n} 个包")
-        .fill(&[("n", &count(report.ledger.lost)), ("s", &format!("{:.1}", report.window_seconds))]);
+    let total = lost_in_window(report);
     let total = total.get(lang);
     let unexplained = text!("unexplained", "未查明").get(lang);
     let rows = rows(report, options.every_cause, lang);

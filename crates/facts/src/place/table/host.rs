@@ -87,6 +87,13 @@ pub static ROWS: &[Row] = &[
     row(
         Benign,
         "socket.close",
+        &["QUEUE_PURGE"],
+        text!("left unread in a socket that was closed", "套接字关闭时仍未读取的数据"),
+    )
+    .on(&["sk_stream_kill_queues", "inet_sock_destruct", "udp_destruct_*", "udpv6_destruct_*"]),
+    row(
+        Benign,
+        "socket.close",
         &["SOCKET_CLOSE"],
         text!("left unread in a socket that was closed", "套接字关闭时仍未读取的数据"),
     ),

@@ -184,7 +184,7 @@ pub static ROWS: &[Row] = &[
     row(
         Benign,
         "tcp.receive",
-        &["TCP_RESET", "TCP_CLOSE"],
+        &["TCP_RESET", "TCP_CLOSE", "TCP_ABORT_ON_DATA"],
         text!("it ended the connection, or came after its end", "它结束了连接，或在连接结束后到达"),
     ),
     row(
