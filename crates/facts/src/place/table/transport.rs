@@ -216,6 +216,17 @@ pub static ROWS: &[Row] = &[
     )
     .on(&["tcp_v4_rcv", "tcp_v6_rcv"])
     .flags(FIN, FIN),
+    row(
+        Benign,
+        "tcp.close",
+        SILENT,
+        text!(
+            "a reset that ended its connection, half open ones of SYN probes among them",
+            "结束其连接的 RST，包括 SYN 探测留下的半连接"
+        ),
+    )
+    .on(&["tcp_*", "__tcp_*"])
+    .flags(RST, RST),
     row(Conditional, "tcp.receive", SILENT, text!("TCP refused it", "TCP 将其拒绝"))
         .on(&["tcp_*", "__tcp_*"]),
     row(Conditional, "udp.receive", SILENT, text!("UDP refused it", "UDP 将其拒绝")).on(&[
