@@ -68,6 +68,10 @@ pub struct Extra {
     pub never_left: Option<u64>,
     /// Of the lost: the answer reached a device of the namespace, but no socket (its own filter dropped it).
     pub dropped_on_return: Option<u64>,
+    /// Of the lost: answered, but only from another address or port than the probed one; no client takes that.
+    pub answered_elsewhere: u64,
+    /// Who answered in place of what was probed.
+    pub elsewhere: Vec<Elsewhere>,
     /// Probes that were still open when the run was ended early; in no other count, nor in `packets`.
     pub undecided: u64,
     /// RFC 3550 jitter of the answers in time, in milliseconds.
@@ -97,6 +101,17 @@ pub struct Bursts {
     pub r: f64,
     /// True if losses cluster more than chance explains (Fisher's exact test, 1 %).
     pub clustered: bool,
+}
+
+/// A source of answers that is not what was probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Elsewhere {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port; none for ICMP.
+    pub port: Option<u16>,
+    /// Probes that it answered, whether or not the right one answered them too.
+    pub probes: u64,
 }
 
 /// One flow (source port) of several.

@@ -1,8 +1,9 @@
 //! The account of a run: every probe is in exactly one column.
 
 use crate::Nanos;
+use crate::codec::{Own, Source};
 use std::collections::BTreeMap;
-use whydrop_model::probe::{Flow, Outcome, Packet};
+use whydrop_model::probe::{Elsewhere, Flow, Outcome, Packet};
 
 /// Counts at one moment. `transmitted = received + late + lost + open`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,8 +50,12 @@ pub struct Entry {
     pub icmp_error: bool,
     /// A device of this namespace saw the packet leave.
     pub left: bool,
+    /// It left for another address than was asked for: this machine translates it.
+    pub translated: bool,
     /// A device of this namespace saw an answer arrive, whether or not a socket got it.
     pub arrived: bool,
+    /// Who answered in place of what was probed; the last one, if several did.
+    pub elsewhere: Option<Source>,
     /// A device of the probed namespace saw the probe come in.
     pub reached_peer: bool,
     /// A device of the probed namespace saw an answer leave.
@@ -95,6 +100,8 @@ pub struct Account {
 
 /// Different ICMP errors that are told apart; hostile routers could invent any number.
 const MAX_ICMP_ERRORS: usize = 32;
+/// Different wrong sources that are told apart; a broken translation can use any number of ports.
+const MAX_ELSEWHERE: usize = 32;
 
 impl Account {
     /// An empty account; an answer later than `timeout` is late.
@@ -131,7 +138,9 @@ impl Account {
             more_replies: 0,
             icmp_error: false,
             left: false,
+            translated: false,
             arrived: false,
+            elsewhere: None,
             reached_peer: false,
             peer_answered: false,
             state,
@@ -181,10 +190,11 @@ impl Account {
         }
     }
 
-    /// Notes that a device saw probe `seq` leave.
-    pub fn left(&mut self, seq: u32) {
-        if let Some(entry) = self.entries.get_mut(seq as usize) {
+    /// Notes that a device saw a probe leave.
+    pub fn left(&mut self, own: Own) {
+        if let Some(entry) = self.entries.get_mut(own.seq as usize) {
             entry.left = true;
+            entry.translated |= own.translated;
         }
     }
 
@@ -193,6 +203,19 @@ impl Account {
         if let Some(entry) = self.entries.get_mut(seq as usize) {
             entry.arrived = true;
         }
+    }
+
+    /// Notes that `source` answered probe `seq` in place of what was probed; false if that is known.
+    pub fn elsewhere(&mut self, seq: u32, source: Source) -> bool {
+        let Some(entry) = self.entries.get_mut(seq as usize).filter(|e| e.was_sent()) else { return false };
+        entry.elsewhere.replace(source) != Some(source)
+    }
+
+    /// As [`Self::elsewhere`], where only a device saw the answer. That proves nothing of a probe that this machine
+    /// translates: its answer is translated back before a socket gets it.
+    pub fn elsewhere_on_device(&mut self, seq: u32, source: Source) -> bool {
+        let as_asked = self.entries.get(seq as usize).is_some_and(|e| e.left && !e.translated);
+        as_asked && self.elsewhere(seq, source)
     }
 
     /// Notes that the other end saw probe `seq` come in.
@@ -263,6 +286,18 @@ impl Account {
             flow.lost += u64::from(!entry.answered_in_time());
         }
         flows.into_values().collect()
+    }
+
+    /// Who answered in place of what was probed; at most [`MAX_ELSEWHERE`].
+    pub fn answered_elsewhere(&self) -> Vec<Elsewhere> {
+        let mut sources: BTreeMap<Source, u64> = BTreeMap::new();
+        for source in self.entries.iter().filter_map(|e| e.elsewhere) {
+            if sources.len() < MAX_ELSEWHERE || sources.contains_key(&source) {
+                *sources.entry(source).or_default() += 1;
+            }
+        }
+        let told = |(Source { address, port }, probes)| Elsewhere { address, port, probes };
+        sources.into_iter().map(told).collect()
     }
 
     /// Every decided probe for the join with drop events; `wall` is what to add to a [`Nanos`] for CLOCK_REALTIME.

@@ -19,8 +19,9 @@ pub fn apply(result: &mut ProbeResult, entries: &[Entry]) {
     }
     let count = |f: &dyn Fn(&Entry) -> bool| decided.iter().filter(|e| f(e)).count() as u64;
     let arrived = count(&|e| e.reached_peer);
-    let answered = count(&|e| e.peer_answered);
-    let first_back = count(&|e| e.peer_answered && e.answered_in_time());
+    // What left with another source address is no answer that could come back.
+    let answered = count(&|e| e.peer_answered && e.elsewhere.is_none());
+    let first_back = count(&|e| e.peer_answered && e.elsewhere.is_none() && e.answered_in_time());
     let sent = decided.len() as u64;
     let exact =
         |lost, total| Some(Share { loss: share(lost, total)?, ci95: clopper_pearson(lost, total, 0.05)? });
@@ -30,7 +31,7 @@ pub fn apply(result: &mut ProbeResult, entries: &[Entry]) {
         "seen at both ends: {there} lost on the way there, {inside} inside the other end, {back} first answers on the way back",
         "两端均有观察：去程丢失 {there} 个，对端内部丢失 {inside} 个，首个应答回程丢失 {back} 个"
     );
-    let inside = arrived.saturating_sub(answered);
+    let inside = count(&|e| e.reached_peer && !e.peer_answered);
     result.extra.notes.push(note.fill(&[
         ("there", &(sent - arrived)),
         ("inside", &inside),

@@ -32,6 +32,26 @@ pub enum What {
     Answer(Answer, Detail),
     /// An ICMP error that quotes the probe.
     IcmpError(IcmpError),
+    /// An answer to the probe whose source is not what was probed: no client takes it.
+    Elsewhere(Source),
+}
+
+/// Where a packet claims to come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// Address.
+    pub address: IpAddr,
+    /// Port; none for ICMP.
+    pub port: Option<u16>,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.port {
+            Some(port) => std::net::SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
 }
 
 /// An ICMP error, without the packet it quotes.
@@ -59,6 +79,15 @@ impl std::fmt::Display for IcmpError {
     }
 }
 
+/// A probe of this run, seen on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Number of the probe.
+    pub seq: u32,
+    /// It goes to another address or port than was asked for: address translation.
+    pub translated: bool,
+}
+
 /// What a person wants to see of a reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
@@ -74,10 +103,11 @@ pub struct Detail {
 pub trait Codec {
     /// Writes probe `seq`, which leaves from `source`.
     fn build(&self, seq: u32, source: IpAddr) -> Outgoing;
-    /// Recognises a packet that came in; none if it belongs to no probe of this run.
+    /// Recognises a packet that came in, by what it holds; none if it belongs to no probe of this run. Where it comes
+    /// from decides only whether it counts.
     fn read(&self, packet: &Incoming<'_>) -> Option<Heard>;
-    /// Recognises a probe of this run on its way out.
-    fn read_own(&self, packet: &Incoming<'_>) -> Option<u32>;
+    /// Recognises a probe of this run on its way out, also if this machine has translated its address on the way.
+    fn read_own(&self, packet: &Incoming<'_>) -> Option<Own>;
     /// Adds to the result what the pattern of the probes, as seen until `now`, means for this kind of probe.
     fn interpret(&self, entries: &[Entry], now: Nanos, result: &mut ProbeResult);
 }

@@ -2,7 +2,7 @@
 
 use crate::Nanos;
 use crate::account::Answer::Refused;
-use crate::account::{Account, Counts, Credit};
+use crate::account::{Account, Counts, Credit, Entry};
 use crate::codec::{Heard, What};
 use crate::spec::ProbeSpec;
 use crate::stats::sequential::{self, Answer};
@@ -139,6 +139,10 @@ impl Flight {
                 self.account.icmp_error(heard.seq, error.to_string());
                 error.refuses(remote).then(|| self.account.reply(heard.seq, at, Refused))?
             }
+            What::Elsewhere(source) => {
+                self.account.elsewhere(heard.seq, *source);
+                None
+            }
         }
     }
 
@@ -187,8 +191,13 @@ impl Flight {
         };
         result.extra.undecided = counts.open;
         result.extra.jitter_ms = stats::rtt::jitter_ms(&rtts);
-        if watched {
-            let lost = self.account.entries().iter().filter(|e| e.was_sent() && e.replies.is_empty());
+        let lost = self.account.entries().iter().filter(|e| e.was_sent() && e.replies.is_empty());
+        result.extra.answered_elsewhere =
+            lost.clone().filter(|e| e.outcome().is_some() && e.elsewhere.is_some()).count() as u64;
+        result.extra.elsewhere = self.account.answered_elsewhere();
+        // What was answered has left. Devices that saw nothing of that do not show what this machine sends.
+        let in_sight = |e: &Entry| e.replies.is_empty() || e.left;
+        if watched && self.account.entries().iter().all(in_sight) {
             let (never_left, dropped) =
                 lost.fold((0, 0), |(n, d), e| (n + u64::from(!e.left), d + u64::from(e.left && e.arrived)));
             result.extra.never_left = Some(never_left);

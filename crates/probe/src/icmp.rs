@@ -2,7 +2,7 @@
 
 use crate::Nanos;
 use crate::account::{Answer, Entry};
-use crate::codec::{Codec, Detail, Heard, Outgoing, What};
+use crate::codec::{Codec, Detail, Heard, Outgoing, Own, Source, What};
 use crate::token::{LENGTH, Tokens};
 use crate::wire::{Incoming, checksum, icmp, protocol};
 use std::net::IpAddr;
@@ -62,18 +62,21 @@ impl Codec for Icmp {
         if !matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6) {
             return None;
         }
-        if packet.from == self.remote
-            && let Some(seq) = self.echo(packet.payload, [0, 129])
-        {
-            return Some(Heard { seq, what: What::Answer(Answer::Reply, Detail::default()) });
+        if let Some(seq) = self.echo(packet.payload, [0, 129]) {
+            let what = match packet.from == self.remote {
+                true => What::Answer(Answer::Reply, Detail::default()),
+                false => What::Elsewhere(Source { address: packet.from, port: None }),
+            };
+            return Some(Heard { seq, what });
         }
         let icmp::Quoting { error, quote } = icmp::error(packet)?;
         let seq = self.echo(quote.payload, [8, 128]).filter(|_| quote.to == self.remote)?;
         Some(Heard { seq, what: What::IcmpError(error) })
     }
 
-    fn read_own(&self, packet: &Incoming<'_>) -> Option<u32> {
-        self.echo(packet.payload, [8, 128]).filter(|_| packet.to == self.remote)
+    fn read_own(&self, packet: &Incoming<'_>) -> Option<Own> {
+        let seq = self.echo(packet.payload, [8, 128])?;
+        Some(Own { seq, translated: packet.to != self.remote })
     }
 
     fn interpret(&self, _entries: &[Entry], _now: Nanos, _result: &mut ProbeResult) {}
@@ -108,11 +111,15 @@ mod tests {
             payload,
             at: 0,
         };
-        assert_eq!(codec.read_own(&packet(HERE, THERE, &out.payload)), Some(70_000));
+        let own = codec.read_own(&packet(HERE, THERE, &out.payload));
+        assert_eq!(own, Some(Own { seq: 70_000, translated: false }));
         assert_eq!(codec.read(&packet(HERE, THERE, &out.payload)), None, "a request is no answer");
         let mut back = out.payload.clone();
         back[0] = 0;
         assert_eq!(codec.read(&packet(THERE, HERE, &back)).map(|h| h.seq), Some(70_000));
+        let source = Source { address: HERE, port: None };
+        let heard = codec.read(&packet(HERE, HERE, &back)).map(|h| h.what);
+        assert_eq!(heard, Some(What::Elsewhere(source)));
         let mut error = vec![11, 0, 0, 0, 0, 0, 0, 0];
         error.extend([0x45, 0, 0, 84, 0, 7, 0x40, 0, 1, 1, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
         error.extend(&out.payload);

@@ -1,14 +1,17 @@
 //! What the pattern of a run means, in words.
 
 use crate::account::Entry;
+use crate::codec::Source;
 use crate::split::Pattern;
 use crate::stats::bursts::fisher_greater;
 use crate::stats::sequential;
-use whydrop_model::probe::Flow;
+use whydrop_model::probe::{Elsewhere, Flow};
 use whydrop_model::{Phrase, ProbeResult, Text, text};
 
 /// A reply that waited longer than this to be read tells of a busy machine.
 const SLOW_HOST_MS: f64 = 20.0;
+/// Wrong sources that are listed.
+const SOURCES: usize = 4;
 
 /// Sentences for a run of SYN probes.
 pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
@@ -37,7 +40,8 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             pattern.repeated,
         ));
     }
-    if pattern.silent_server(result.lost) {
+    let silent = result.lost - result.extra.answered_elsewhere;
+    if pattern.silent_server(silent) {
         notes.push(
             text!(
                 "the direction stays open: the server repeats no SYN-ACK (SYN cookies, a full SYN queue, or no retries)",
@@ -46,7 +50,7 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             .phrase(),
         );
     }
-    if pattern.some_silence(result.lost) && result.forward.is_none() {
+    if pattern.some_silence(silent) && result.forward.is_none() {
         notes.push(
             text!(
                 "the direction stays open: the silent probes were lost on the way there, or their answers were never repeated (SYN cookies, a full SYN queue)",
@@ -67,7 +71,7 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
     notes
 }
 
-/// Sentences on what this side itself does to its packets; for every kind of probe.
+/// Sentences on what this side itself does to its packets, and on answers from elsewhere; for every kind of probe.
 pub(crate) fn own_side(result: &ProbeResult) -> Vec<Phrase> {
     let n = |text: Text, n: u64| text.fill(&[("n", &n)]);
     let mut notes = vec![];
@@ -97,6 +101,16 @@ pub(crate) fn own_side(result: &ProbeResult) -> Vec<Phrase> {
             ),
             count,
         ));
+    }
+    if result.extra.answered_elsewhere > 0 {
+        let source = |e: &Elsewhere| Source { address: e.address, port: e.port }.to_string();
+        let sources: Vec<String> = result.extra.elsewhere.iter().take(SOURCES).map(source).collect();
+        let text = text!(
+            "{n} of the lost were answered, but from {sources}: no client takes an answer from there (the server answers from another address of its own, or the way back lacks the address translation)",
+            "丢失的探测中有 {n} 个其实得到了应答，但应答来自 {sources}：任何客户端都不会接受（服务器用自己的另一个地址应答，或回程缺少地址转换）"
+        );
+        let n = result.extra.answered_elsewhere;
+        notes.push(text.fill(&[("n", &n), ("sources", &sources.join(", "))]));
     }
     notes
 }

@@ -1,7 +1,7 @@
 //! What a run tells while it goes on.
 
 use crate::account::{Answer, Counts, Credit};
-use crate::codec::{Detail, IcmpError};
+use crate::codec::{Detail, IcmpError, Source};
 use std::net::IpAddr;
 
 /// One moment of a run.
@@ -33,6 +33,8 @@ pub enum Event {
     Reply(Box<Reply>),
     /// An ICMP error came that quotes this probe.
     IcmpError(u32, IcmpError),
+    /// This source answered the probe, but it is not what was probed.
+    Elsewhere(u32, Source),
     /// The probe passed its limit without an answer.
     Lost(u32),
     /// A device sent or received this packet of the run; only if [`crate::ProbeSpec::capture`] asks for it.

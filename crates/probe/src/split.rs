@@ -73,7 +73,9 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// The pattern of what was seen until `now`.
     pub fn of(entries: &[Entry], now: Nanos) -> Self {
-        let sent: Vec<&Entry> = entries.iter().filter(|e| e.outcome().is_some() && e.was_sent()).collect();
+        // An answer from elsewhere tells that the SYN arrived; whether the right one would have, nobody knows.
+        let judged = |e: &&Entry| e.outcome().is_some() && e.was_sent() && e.elsewhere.is_none();
+        let sent: Vec<&Entry> = entries.iter().filter(judged).collect();
         let base = base_rtt(&sent);
         let mut out = Self::default();
         for entry in sent {

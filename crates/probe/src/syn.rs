@@ -4,7 +4,7 @@
 //! entry, and its loss is what makes the server repeat the SYN-ACK (a duplicate here).
 
 use crate::account::{Answer, Entry};
-use crate::codec::{Codec, Detail, Heard, Outgoing, What};
+use crate::codec::{Codec, Detail, Heard, Outgoing, Own, Source, What};
 use crate::wire::{Incoming, icmp, protocol};
 use crate::{Nanos, notes, split};
 use etherparse::{TcpHeader, TcpHeaderSlice, TcpOptionElement};
@@ -102,25 +102,27 @@ impl Codec for Syn {
         }
         let tcp =
             TcpHeaderSlice::from_slice(packet.payload).ok().filter(|_| packet.protocol == protocol::TCP)?;
-        if packet.from != self.remote || tcp.source_port() != self.port || !tcp.ack() {
-            return None;
-        }
-        let answer = match (tcp.syn(), tcp.rst()) {
-            (true, false) => Answer::Reply,
-            (_, true) => Answer::Refused,
+        let answer = match (tcp.ack(), tcp.syn(), tcp.rst()) {
+            (true, true, false) => Answer::Reply,
+            (true, _, true) => Answer::Refused,
             _ => return None,
         };
         let seq = self.find(tcp.destination_port(), tcp.acknowledgment_number().wrapping_sub(1))?;
+        let source = Source { address: packet.from, port: Some(tcp.source_port()) };
+        if source != (Source { address: self.remote, port: Some(self.port) }) {
+            return Some(Heard { seq, what: What::Elsewhere(source) });
+        }
         let detail = Detail { flags: flags(&tcp), window: tcp.window_size(), isn: tcp.sequence_number() };
         Some(Heard { seq, what: What::Answer(answer, detail) })
     }
 
-    fn read_own(&self, packet: &Incoming<'_>) -> Option<u32> {
+    fn read_own(&self, packet: &Incoming<'_>) -> Option<Own> {
         let tcp =
             TcpHeaderSlice::from_slice(packet.payload).ok().filter(|_| packet.protocol == protocol::TCP)?;
-        let right =
-            packet.to == self.remote && tcp.destination_port() == self.port && tcp.syn() && !tcp.ack();
-        self.find(tcp.source_port(), tcp.sequence_number()).filter(|_| right)
+        let syn = tcp.syn() && !tcp.ack();
+        let seq = self.find(tcp.source_port(), tcp.sequence_number()).filter(|_| syn)?;
+        let as_asked = packet.to == self.remote && tcp.destination_port() == self.port;
+        Some(Own { seq, translated: !as_asked })
     }
 
     fn interpret(&self, entries: &[Entry], now: Nanos, result: &mut ProbeResult) {
@@ -173,14 +175,20 @@ mod tests {
         let codec = Syn::new(THERE, 80, vec![61000, 61001]).expect("ports");
         for seq in 0..7 {
             let syn = codec.build(seq, HERE);
-            assert_eq!(codec.read_own(&incoming(HERE, THERE, &syn.payload)), Some(seq));
+            for (to, translated) in [(THERE, false), (HERE, true)] {
+                let own = codec.read_own(&incoming(HERE, to, &syn.payload));
+                assert_eq!(own, Some(Own { seq, translated }));
+            }
             let heard = codec.read(&incoming(THERE, HERE, &answer(&syn, 1, false))).expect("a SYN-ACK");
             assert_eq!(heard.seq, seq);
             assert!(matches!(heard.what, What::Answer(Answer::Reply, d) if d.flags == "SA" && d.isn == 7));
             let heard = codec.read(&incoming(THERE, HERE, &answer(&syn, 1, true))).expect("a RST");
             assert!(matches!(heard.what, What::Answer(Answer::Refused, d) if d.flags == "RA"));
             assert_eq!(codec.read(&incoming(THERE, HERE, &answer(&syn, 2, false))), None, "wrong ack");
-            assert_eq!(codec.read(&incoming(HERE, HERE, &answer(&syn, 1, false))), None, "another address");
+            let other = codec.read(&incoming(HERE, HERE, &answer(&syn, 1, false))).expect("another address");
+            let source = Source { address: HERE, port: Some(80) };
+            assert_eq!(other, Heard { seq, what: What::Elsewhere(source) });
+            assert_eq!(source.to_string(), "10.0.0.1:80");
         }
     }
 

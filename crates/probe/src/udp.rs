@@ -3,7 +3,7 @@
 
 use crate::Nanos;
 use crate::account::{Answer, Entry};
-use crate::codec::{Codec, Detail, Heard, Outgoing, What};
+use crate::codec::{Codec, Detail, Heard, Outgoing, Own, Source, What};
 use crate::token::Tokens;
 use crate::wire::{Incoming, icmp, protocol};
 use std::net::IpAddr;
@@ -71,11 +71,17 @@ impl Udp {
         self.tokens.find(payload)
     }
 
-    fn own(&self, packet: &Incoming<'_>) -> Option<u32> {
-        let ports = [self.sport.to_be_bytes(), self.port.to_be_bytes()].concat();
-        let right = packet.protocol == protocol::UDP && packet.to == self.remote;
-        (right && packet.payload.starts_with(&ports)).then(|| self.named(packet.payload.get(HEADER..)?))?
+    fn own(&self, packet: &Incoming<'_>) -> Option<Own> {
+        let ours = packet.protocol == protocol::UDP && port_of(packet.payload, 0) == Some(self.sport);
+        let seq = ours.then(|| self.named(packet.payload.get(HEADER..)?))??;
+        let as_asked = packet.to == self.remote && port_of(packet.payload, 2) == Some(self.port);
+        Some(Own { seq, translated: !as_asked })
     }
+}
+
+/// The port at this byte of a UDP header.
+fn port_of(datagram: &[u8], at: usize) -> Option<u16> {
+    datagram.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes)
 }
 
 impl Codec for Udp {
@@ -86,15 +92,20 @@ impl Codec for Udp {
     fn read(&self, packet: &Incoming<'_>) -> Option<Heard> {
         if packet.protocol != protocol::UDP {
             let icmp::Quoting { error, quote } = icmp::error(packet)?;
-            return Some(Heard { seq: self.own(&quote)?, what: What::IcmpError(error) });
+            let own = self.own(&quote).filter(|own| !own.translated)?;
+            return Some(Heard { seq: own.seq, what: What::IcmpError(error) });
         }
-        let ports = [self.port.to_be_bytes(), self.sport.to_be_bytes()].concat();
-        let right = packet.from == self.remote && packet.payload.starts_with(&ports);
-        let seq = right.then(|| self.named(packet.payload.get(HEADER..)?))??;
-        Some(Heard { seq, what: What::Answer(Answer::Reply, Detail::default()) })
+        let ours = port_of(packet.payload, 2) == Some(self.sport);
+        let seq = ours.then(|| self.named(packet.payload.get(HEADER..)?))??;
+        let source = Source { address: packet.from, port: port_of(packet.payload, 0) };
+        let what = match source == (Source { address: self.remote, port: Some(self.port) }) {
+            true => What::Answer(Answer::Reply, Detail::default()),
+            false => What::Elsewhere(source),
+        };
+        Some(Heard { seq, what })
     }
 
-    fn read_own(&self, packet: &Incoming<'_>) -> Option<u32> {
+    fn read_own(&self, packet: &Incoming<'_>) -> Option<Own> {
         self.own(packet)
     }
 
@@ -115,7 +126,7 @@ impl Codec for Udp {
                     .phrase(),
                 );
             }
-        } else if result.received == 0 && result.transmitted > 0 {
+        } else if result.received == 0 && result.transmitted > 0 && result.extra.elsewhere.is_empty() {
             notes.push(
                 text!(
                     "no answer proves nothing with UDP: lost, filtered, or a service that does not answer such a datagram",
@@ -159,7 +170,8 @@ mod tests {
             let codec = Udp::new(THERE, port, 40_000, 10.0, true);
             let mut data = codec.build(9, HERE).payload;
             let sent = datagram(40_000, port, &data);
-            assert_eq!(codec.read_own(&incoming(HERE, THERE, &sent)), Some(9));
+            let own = codec.read_own(&incoming(HERE, THERE, &sent));
+            assert_eq!(own, Some(Own { seq: 9, translated: false }));
             if port == 123 {
                 // A server moves the transmit timestamp of the request to the origin timestamp.
                 data.copy_within(40..48, 24);
@@ -167,7 +179,9 @@ mod tests {
             }
             let back = datagram(port, 40_000, &data);
             assert_eq!(codec.read(&incoming(THERE, HERE, &back)).map(|h| h.seq), Some(9), "{port}");
-            assert_eq!(codec.read(&incoming(HERE, HERE, &back)), None, "another address");
+            let source = Source { address: HERE, port: Some(port) };
+            let other = codec.read(&incoming(HERE, HERE, &back)).map(|h| h.what);
+            assert_eq!(other, Some(What::Elsewhere(source)));
         }
     }
 

@@ -70,6 +70,8 @@ impl Way {
 pub const PATIENCE: Nanos = 100_000_000;
 /// Packets read from one socket before the schedule is looked at again.
 const BATCH: usize = 64;
+/// Batches read when the run is over; at most so much can wait on a socket with 1 MB of room.
+const LAST_LOOKS: usize = 32;
 
 /// Runs the probes of `codec`.
 pub fn fly(job: &Job<'_>, codec: &dyn Codec, mut way: Way, mut sockets: Sockets) -> Result<ProbeResult> {
@@ -92,6 +94,10 @@ pub fn fly(job: &Job<'_>, codec: &dyn Codec, mut way: Way, mut sockets: Sockets)
                 })?
             }
         }
+        listen(job, codec, way, &mut sockets, &mut flight);
+    }
+    // What the devices saw of the last probes.
+    for _ in 0..LAST_LOOKS {
         listen(job, codec, way, &mut sockets, &mut flight);
     }
     let watched = sockets.devices.as_ref().is_some_and(|tap| tap.overflowed() == Some(0));
@@ -156,11 +162,12 @@ fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, fli
         for _ in 0..BATCH {
             let Some(seen) = tap.next(local) else { break };
             if !seen.outgoing
-                && let Some(seq) = codec.read_own(&seen.packet)
+                && let Some(own) = codec.read_own(&seen.packet)
             {
-                flight.account_mut().reached_peer(seq);
+                flight.account_mut().reached_peer(own.seq);
             } else if seen.outgoing
-                && let Some(Heard { seq, what: What::Answer(..) }) = codec.read(&seen.packet)
+                && let Some(Heard { seq, what: What::Answer(..) | What::Elsewhere(_) }) =
+                    codec.read(&seen.packet)
             {
                 flight.account_mut().peer_answered(seq);
             }
@@ -170,11 +177,15 @@ fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, fli
     for _ in 0..BATCH {
         let Some(seen) = tap.next(local) else { break };
         let ours = match seen.outgoing {
-            true => codec.read_own(&seen.packet).map(|seq| flight.account_mut().left(seq)),
-            false => codec.read(&seen.packet).map(|heard| {
-                if let Heard { seq, what: What::Answer(..) } = heard {
-                    flight.account_mut().arrived(seq);
+            true => codec.read_own(&seen.packet).map(|own| flight.account_mut().left(own)),
+            false => codec.read(&seen.packet).map(|Heard { seq, what }| match what {
+                What::Answer(..) => flight.account_mut().arrived(seq),
+                What::Elsewhere(source) => {
+                    if flight.account_mut().elsewhere_on_device(seq, source) {
+                        job.tell(flight.counts(), Event::Elsewhere(seq, source));
+                    }
                 }
+                What::IcmpError(_) => {}
             }),
         };
         if ours.is_some() && job.spec.capture {
@@ -204,6 +215,12 @@ pub fn hear(
 }
 
 fn book(job: &Job<'_>, heard: &Heard, remote: IpAddr, packet: &Incoming<'_>, flight: &mut Flight) {
+    if let What::Elsewhere(source) = heard.what {
+        if flight.account_mut().elsewhere(heard.seq, source) {
+            job.tell(flight.counts(), Event::Elsewhere(heard.seq, source));
+        }
+        return;
+    }
     let credit = flight.heard(heard, remote, packet.at);
     let event = match (&heard.what, credit) {
         (What::Answer(answer, detail), Some(credit)) => {
@@ -223,7 +240,7 @@ fn book(job: &Job<'_>, heard: &Heard, remote: IpAddr, packet: &Incoming<'_>, fli
             }))
         }
         (What::IcmpError(error), _) => Event::IcmpError(heard.seq, *error),
-        (What::Answer(..), None) => return,
+        (What::Answer(..) | What::Elsewhere(_), _) => return,
     };
     job.tell(flight.counts(), event);
 }

@@ -93,7 +93,8 @@ fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Socke
         let Ok(local) = way.source() else { continue };
         hear(&mut sockets, codec, local, &mut |heard, packet| {
             let end = match heard.what {
-                What::Answer(..) => true,
+                // From wherever: the path ends there.
+                What::Answer(..) | What::Elsewhere(_) => true,
                 What::IcmpError(error) if error.kind == ErrorKind::TimeExceeded => false,
                 What::IcmpError(error) => {
                     if icmp_errors.len() < MAX_ERRORS {

@@ -55,7 +55,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
         }
         let Ok(local) = way.source() else { continue };
         hear(&mut sockets, &codec, local, &mut |heard, packet| match heard.what {
-            What::Answer(..) => search.answered(heard.seq, packet.at),
+            What::Answer(..) | What::Elsewhere(_) => search.answered(heard.seq, packet.at),
             What::IcmpError(error) => search.error(heard.seq, error, packet.at),
         });
     }

@@ -127,6 +127,8 @@ pub fn probe(p: &ProbeResult, lang: Lang) -> Probe {
         pmtu: p.pmtu.clone(),
         never_left: p.extra.never_left,
         dropped_on_return: p.extra.dropped_on_return,
+        answered_elsewhere: p.extra.answered_elsewhere,
+        elsewhere: p.extra.elsewhere.clone(),
         undecided: p.extra.undecided,
         jitter_ms: p.extra.jitter_ms,
         host_delay_ms: p.extra.host_delay_ms,

@@ -219,6 +219,10 @@ pub struct Probe {
     pub never_left: Option<u64>,
     /// Of the lost: the answer reached the namespace and died in it; null if nobody watched.
     pub dropped_on_return: Option<u64>,
+    /// Of the lost: answered, but only from another address or port than the probed one.
+    pub answered_elsewhere: u64,
+    /// Who answered in place of what was probed.
+    pub elsewhere: Vec<Elsewhere>,
     /// Still open when the run was ended early; in no other count.
     pub undecided: u64,
     /// RFC 3550 jitter of the answers in time, in milliseconds.
@@ -236,4 +240,4 @@ pub struct Probe {
 }
 
 pub use whydrop_model::Ledger;
-pub use whydrop_model::probe::{Bursts, Fate, Flow, Hop, Http, Pmtu};
+pub use whydrop_model::probe::{Bursts, Elsewhere, Fate, Flow, Hop, Http, Pmtu};

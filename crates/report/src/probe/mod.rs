@@ -7,7 +7,8 @@ use crate::layout::{Page, name, pad};
 use crate::number::{count, interval, millis, percent};
 use crate::text::Options;
 use std::io::{self, Write};
-use whydrop_model::probe::{Hop, Share};
+use std::net::SocketAddr;
+use whydrop_model::probe::{Elsewhere, Hop, Share};
 use whydrop_model::{Lang, ProbeResult, Text, text};
 
 /// ICMP and send errors that are listed.
@@ -108,6 +109,13 @@ impl Block {
         self.number(text!("refused", "被拒绝"), p.refused);
         self.number(text!("not sent", "未发出"), p.not_sent);
         self.number(text!("still open", "未定"), p.extra.undecided);
+        for Elsewhere { address, port, probes } in p.extra.elsewhere.iter().take(ERRORS) {
+            let source =
+                port.map_or_else(|| address.to_string(), |port| SocketAddr::new(*address, port).to_string());
+            let text = text!("{source} answered {n}", "{source} 应答 {n} 个");
+            let text = text.fill(&[("source", &source), ("n", &count(*probes))]);
+            self.row(text!("not the probed one", "并非探测目标"), text.get(self.lang));
+        }
         if let Some(rtt) = &p.rtt_ms {
             let text = text!(
                 "median {p50}, 95th percentile {p95}, 99th {p99}, deviation {mdev}",

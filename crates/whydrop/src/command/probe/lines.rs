@@ -96,6 +96,11 @@ impl Lines {
             Event::NotSent(seq, errno) => text!("seq={seq} not sent: {errno}", "seq={seq} 未发出：{errno}")
                 .fill(&[("seq", seq), ("errno", errno)]),
             Event::IcmpError(seq, error) => Phrase::same(format!("seq={seq} {error}")),
+            Event::Elsewhere(seq, source) => text!(
+                "seq={seq} answered from {source}, which is not what was probed: no client takes that",
+                "seq={seq} 的应答来自 {source}，并非探测目标：任何客户端都不会接受"
+            )
+            .fill(&[("seq", seq), ("source", source)]),
             Event::Sent(_) | Event::Packet { .. } => return None,
         };
         Some(phrase.get(lang()).to_owned())
