@@ -103,6 +103,11 @@ pub struct Detail {
 pub trait Codec {
     /// Writes probe `seq`, which leaves from `source`.
     fn build(&self, seq: u32, source: IpAddr) -> Outgoing;
+    /// A packet that goes before probe `seq`, so that what the other side keeps of an earlier probe does not swallow
+    /// this one. Nothing answers it.
+    fn clear(&self, _seq: u32, _source: IpAddr) -> Option<Vec<u8>> {
+        None
+    }
     /// Recognises a packet that came in, by what it holds; none if it belongs to no probe of this run. Where it comes
     /// from decides only whether it counts.
     fn read(&self, packet: &Incoming<'_>) -> Option<Heard>;

@@ -3,8 +3,7 @@
 use crate::account::Entry;
 use crate::codec::Source;
 use crate::split::Pattern;
-use crate::stats::bursts::fisher_greater;
-use crate::stats::sequential;
+use crate::stats::{self, sequential};
 use whydrop_model::probe::{Elsewhere, Flow};
 use whydrop_model::{Phrase, ProbeResult, Text, text};
 
@@ -140,22 +139,14 @@ pub fn finish(result: &mut ProbeResult) {
     }
 }
 
-/// A flow that loses much more than the others: one dead next hop or link of a bundle.
+/// Flows that lose much more than the others: a dead next hop or link of a bundle.
 fn bad_flow(flows: &[Flow]) -> Option<Phrase> {
-    /// Chance of a false accusation, over all flows.
-    const DOUBT: f64 = 0.001;
-    let (sent, lost) = flows.iter().fold((0, 0), |(s, l), f| (s + f.transmitted, l + f.lost));
-    let chance = |f: &Flow| {
-        let (others, others_lost) = (sent - f.transmitted, lost - f.lost);
-        fisher_greater(f.lost, f.transmitted - f.lost, others_lost, others - others_lost) * flows.len() as f64
-    };
-    let bad: Vec<&Flow> = flows.iter().filter(|f| flows.len() > 1 && chance(f) < DOUBT).collect();
-    let ports: Vec<String> = bad.iter().map(|f| f.sport.to_string()).collect();
+    let ports: Vec<String> = stats::flows::bad(flows).iter().map(u16::to_string).collect();
     let text = text!(
         "the flows from port {ports} lose much more than the others: one path of several (ECMP, bond) is bad",
         "源端口 {ports} 的流丢包远多于其他流：多条路径（ECMP、bond）中有一条有问题"
     );
-    (!bad.is_empty()).then(|| text.fill(&[("ports", &ports.join(", "))]))
+    (!ports.is_empty()).then(|| text.fill(&[("ports", &ports.join(", "))]))
 }
 
 /// The answer to "is the loss above this?".

@@ -52,6 +52,21 @@ impl Syn {
             .find(|seq| self.isn(*seq) == isn)
     }
 
+    /// The bytes of a header, with its checksum.
+    fn finish(&self, mut header: TcpHeader, source: IpAddr) -> Vec<u8> {
+        let sum = match (source, self.remote) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                header.calc_checksum_ipv4_raw(from.octets(), to.octets(), &[])
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                header.calc_checksum_ipv6_raw(from.octets(), to.octets(), &[])
+            }
+            _ => Ok(0),
+        };
+        header.checksum = sum.unwrap_or(0);
+        header.to_bytes().to_vec()
+    }
+
     fn quoted(&self, packet: &Incoming<'_>) -> Option<Heard> {
         let icmp::Quoting { error, quote } = icmp::error(packet)?;
         let [s0, s1, d0, d1, i0, i1, i2, i3, ..] = quote.payload else { return None };
@@ -83,17 +98,16 @@ impl Codec for Syn {
         ];
         let fits = header.set_options(&options);
         debug_assert!(fits.is_ok(), "20 of 40 bytes");
-        let sum = match (source, self.remote) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                header.calc_checksum_ipv4_raw(from.octets(), to.octets(), &[])
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                header.calc_checksum_ipv6_raw(from.octets(), to.octets(), &[])
-            }
-            _ => Ok(0),
-        };
-        header.checksum = sum.unwrap_or(0);
-        Outgoing { payload: header.to_bytes().to_vec(), sport }
+        Outgoing { payload: self.finish(header, source), sport }
+    }
+
+    /// A RST for the last probe from the same port. If its SYN-ACK or our kernel's RST was lost, the server still holds
+    /// the connection half open, and answers another SYN with an ACK at most (net/ipv4/tcp_minisocks.c:tcp_check_req).
+    fn clear(&self, seq: u32, source: IpAddr) -> Option<Vec<u8>> {
+        let last = seq.checked_sub(u32::try_from(self.sports.len()).ok()?)?;
+        let mut header = TcpHeader::new(self.sport(last)?, self.port, self.isn(last).wrapping_add(1), 0);
+        header.rst = true;
+        Some(self.finish(header, source))
     }
 
     fn read(&self, packet: &Incoming<'_>) -> Option<Heard> {
@@ -202,6 +216,21 @@ mod tests {
             header.calc_checksum_ipv4_raw([10, 0, 0, 1], [10, 0, 0, 2], &[]).expect("sum")
         );
         assert_eq!(syn.payload.len(), 40);
+    }
+
+    #[test]
+    fn a_port_that_is_used_again_is_cleared_first() {
+        let codec = Syn::new(THERE, 80, vec![61000, 61001]).expect("ports");
+        assert_eq!([0, 1].map(|seq| codec.clear(seq, HERE)), [None, None]);
+        let rst = codec.clear(3, HERE).expect("the second use of a port");
+        let (rst, last) = (TcpHeaderSlice::from_slice(&rst).expect("a header"), codec.build(1, HERE).payload);
+        let last = TcpHeaderSlice::from_slice(&last).expect("our SYN");
+        assert_eq!((rst.rst(), rst.syn(), rst.source_port()), (true, false, last.source_port()));
+        assert_eq!(rst.sequence_number(), last.sequence_number().wrapping_add(1));
+        assert_eq!(
+            rst.checksum(),
+            rst.calc_checksum_ipv4_raw([10, 0, 0, 1], [10, 0, 0, 2], &[]).expect("sum")
+        );
     }
 
     #[test]

@@ -123,8 +123,13 @@ fn send(job: &Job<'_>, codec: &dyn Codec, way: &mut Way, sockets: &Sockets, flig
         sport = packet.sport;
         let mut to = way.remote;
         to.set_port(way.port);
+        let to = SockAddr::from(to);
+        if let Some(before) = codec.clear(seq, source) {
+            // If it fails, so does the probe, and that is told.
+            sockets.raw.socket().send_to(&before, &to).ok();
+        }
         now = clock::now();
-        sockets.raw.socket().send_to(&packet.payload, &SockAddr::from(to))
+        sockets.raw.socket().send_to(&packet.payload, &to)
     });
     match sent {
         Ok(_) => {

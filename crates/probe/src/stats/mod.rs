@@ -2,6 +2,7 @@
 
 pub mod bursts;
 pub mod compare;
+pub mod flows;
 pub mod interval;
 pub mod rtt;
 pub mod sequential;
