@@ -21,7 +21,8 @@ fn answer_from_elsewhere(net: &Net) {
             "nft add rule inet wrong out meta l4proto {protocol} ip saddr {V4} ip saddr set 10.77.2.3"
         ));
     }
-    net.server.run("nft add rule inet wrong out meta l4proto tcp ip6 saddr fd77:2::2 ip6 saddr set fd77:2::3");
+    net.server
+        .run("nft add rule inet wrong out meta l4proto tcp ip6 saddr fd77:2::2 ip6 saddr set fd77:2::3");
 }
 
 #[test]
@@ -58,8 +59,7 @@ fn it_is_seen_although_the_own_firewall_drops_it() {
 fn a_service_with_two_addresses_that_answers_from_the_wrong_one_is_named() {
     let net = Net::new("elsewhere-udp");
     net.server.run("ip addr add 10.77.2.3/24 dev eth0");
-    let socket =
-        netns(&net.server).run(|| UdpSocket::bind(("0.0.0.0", 7))).expect("entered").expect("bound");
+    let socket = netns(&net.server).run(|| UdpSocket::bind(("0.0.0.0", 7))).expect("entered").expect("bound");
     // Goes on until the test process ends.
     std::thread::spawn(move || {
         let mut buffer = [0; 2000];

@@ -3,6 +3,7 @@
 use crate::account::{Answer, Counts, Credit};
 use crate::codec::{Detail, IcmpError, Source};
 use std::net::IpAddr;
+use whydrop_model::Phrase;
 
 /// One moment of a run.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub enum Event {
         address: IpAddr,
         /// `syn`, `connect`, ...
         method: &'static str,
+        /// Why it is this one, where another was to be expected.
+        because: Option<Phrase>,
     },
     /// A probe left.
     Sent(u32),

@@ -26,7 +26,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
     let request = Request { job, remote, bytes: &bytes, tls: tls.as_ref(), timeout };
     let mut account = Account::new(timeout);
     let mut shown: Option<(Nanos, Http)> = None;
-    job.tell(account.counts(), Event::Started { address: remote.ip(), method: "http" });
+    job.tell(account.counts(), Event::Started { address: remote.ip(), method: "http", because: None });
     let start = clock::now();
     let (mut cut, mut now) = (0, start);
     for seq in 0..spec.count.unwrap_or(u32::MAX) {

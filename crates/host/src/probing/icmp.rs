@@ -19,7 +19,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let peer = job.peer(&filter::network(number, &(0..=0)), remote.ip())?;
     let identifier = std::process::id() as u16;
     let codec = Icmp::new(remote.ip(), identifier);
-    job.tell(Default::default(), Event::Started { address: remote.ip(), method: "icmp" });
+    job.tell(Default::default(), Event::Started { address: remote.ip(), method: "icmp", because: None });
     let mut result = fly(job, &codec, Way::raw(remote), Sockets { raw, icmp: None, devices, peer })?;
     result.method = "icmp".into();
     Ok(result)

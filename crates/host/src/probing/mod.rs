@@ -6,6 +6,7 @@ mod filter;
 mod get;
 mod http;
 mod icmp;
+mod next_hop;
 mod packets;
 mod path;
 mod pmtu;

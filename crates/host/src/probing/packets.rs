@@ -8,7 +8,7 @@ use super::wire::Tap;
 use super::{Job, clock, errno_name, fail};
 use crate::error::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::SockAddr;
+use socket2::{SockAddr, Socket};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use whydrop_model::{ProbeResult, text};
 use whydrop_probe::codec::{Codec, Heard, What};
@@ -259,14 +259,13 @@ pub fn prepare(raw: &Tap, spec: &whydrop_probe::ProbeSpec, v4: bool) -> Result<(
         })?;
     }
     if let Some(ttl) = spec.ttl {
-        set_ttl(raw, ttl, v4)
+        set_ttl(socket, ttl, v4)
             .map_err(|e| fail(text!("set the time to live of {object}", "设置 {object} 的 TTL"), spec, &e))?;
     }
     Ok(())
 }
 
 /// Sets the time to live of the packets sent from now on.
-pub fn set_ttl(raw: &Tap, ttl: u8, v4: bool) -> std::io::Result<()> {
-    let socket = raw.socket();
+pub fn set_ttl(socket: &Socket, ttl: u8, v4: bool) -> std::io::Result<()> {
     if v4 { socket.set_ttl_v4(ttl.into()) } else { socket.set_unicast_hops_v6(ttl.into()) }
 }

@@ -3,7 +3,7 @@
 use super::packets::{PATIENCE, Sockets, Way, hear, set_ttl, wait};
 use super::ports::Ports;
 use super::wire::Tap;
-use super::{Job, clock, errno_name, fail, filter, icmp};
+use super::{Job, clock, errno_name, fail, filter, icmp, next_hop};
 use crate::error::{Error, Result};
 use socket2::SockAddr;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ const MAX_ERRORS: usize = 32;
 /// result are those of the destination.
 pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
-    job.tell(Counts::default(), Event::Started { address: remote.ip(), method: "path" });
+    job.tell(Counts::default(), Event::Started { address: remote.ip(), method: "path", because: None });
     if remote.port() == 0 {
         let (raw, _) = icmp::sockets(job, v4)?;
         let codec = Icmp::new(remote.ip(), std::process::id() as u16);
@@ -51,7 +51,15 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
             text!("no source port is free", "没有空闲的源端口").phrase(),
         )
     })?;
-    walk(job, &codec, remote, Sockets { raw, icmp: Some(icmp), devices: None, peer: None })
+    let by_port = next_hop::by_port(job.spec, remote);
+    if by_port {
+        next_hop::keep_source(&raw, remote).map_err(open)?;
+    }
+    let mut result = walk(job, &codec, remote, Sockets { raw, icmp: Some(icmp), devices: None, peer: None })?;
+    if by_port {
+        result.extra.notes.push(next_hop::one_of_several());
+    }
+    Ok(result)
 }
 
 fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Sockets) -> Result<ProbeResult> {
@@ -72,7 +80,7 @@ fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Socke
                 })?;
             }
             Step::Send(ttl) => {
-                set_ttl(&sockets.raw, ttl, v4).map_err(|e| {
+                set_ttl(sockets.raw.socket(), ttl, v4).map_err(|e| {
                     fail(text!("set the time to live of {object}", "设置 {object} 的 TTL"), job.spec, &e)
                 })?;
                 let mut to = remote;

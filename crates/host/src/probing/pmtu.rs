@@ -26,7 +26,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let mut sockets = Sockets { raw, icmp: None, devices: None, peer: None };
     let codec = Icmp::new(remote.ip(), std::process::id() as u16);
     let mut way = Way::raw(remote);
-    job.tell(Counts::default(), Event::Started { address: remote.ip(), method: "pmtu" });
+    job.tell(Counts::default(), Event::Started { address: remote.ip(), method: "pmtu", because: None });
     let mut search = Search::new(clock::now());
     while !job.cancelled() {
         let now = clock::now();
@@ -40,7 +40,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
             Step::Send { seq, size, ttl } => {
                 let header = if v4 { 20 } else { 40 };
                 let packet = codec.build_sized(seq, (size - header) as usize);
-                set_ttl(&sockets.raw, ttl.or(job.spec.ttl).unwrap_or(FAR), v4).map_err(|e| {
+                set_ttl(sockets.raw.socket(), ttl.or(job.spec.ttl).unwrap_or(FAR), v4).map_err(|e| {
                     fail(text!("set the time to live of {object}", "设置 {object} 的 TTL"), job.spec, &e)
                 })?;
                 let mut to = remote;

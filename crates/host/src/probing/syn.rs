@@ -1,9 +1,10 @@
 //! tcp://: raw SYNs, or connect() where raw sockets are not allowed.
 
+use super::connect::{self, Why};
 use super::packets::{Sockets, Way, fly};
 use super::ports::Ports;
 use super::wire::Tap;
-use super::{Job, fail, filter};
+use super::{Job, fail, filter, next_hop};
 use crate::error::Result;
 use std::net::SocketAddr;
 use whydrop_model::ProbeResult;
@@ -21,7 +22,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let raw = match Tap::raw(v4, protocol::TCP) {
         Ok(raw) => raw,
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            return super::connect::run(job, remote);
+            return connect::run(job, remote, Why::NoRawSockets);
         }
         Err(e) => {
             return Err(fail(
@@ -31,6 +32,11 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
             ));
         }
     };
+    let by_port = next_hop::by_port(job.spec, remote);
+    // At the other end only raw probes are recognised.
+    if by_port && job.peer.is_none() {
+        return connect::run(job, remote, Why::RouteByPort);
+    }
     let spec = job.spec;
     let wanted = match spec.flows {
         Some(flows) => usize::from(flows),
@@ -48,6 +54,9 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let own = if v4 { filter::network } else { |_, ports: &_| filter::transport(ports) };
     raw.socket().attach_filter(&own(protocol::TCP, &ports.range())).map_err(open)?;
     super::packets::prepare(&raw, spec, v4)?;
+    if by_port {
+        next_hop::keep_source(&raw, remote).map_err(open)?;
+    }
     let icmp = Tap::raw(v4, if v4 { protocol::ICMP } else { protocol::ICMPV6 }).map_err(open)?;
     let devices = Tap::devices(&network).ok();
     let peer = job.peer(&network, remote.ip())?;
@@ -58,8 +67,11 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
             text!("no source port is free", "没有空闲的源端口").phrase(),
         )
     })?;
-    job.tell(Default::default(), Event::Started { address: remote.ip(), method: "syn" });
+    job.tell(Default::default(), Event::Started { address: remote.ip(), method: "syn", because: None });
     let mut result = fly(job, &codec, Way::raw(remote), Sockets { raw, icmp: Some(icmp), devices, peer })?;
     result.method = "syn".into();
+    if by_port {
+        result.extra.notes.push(next_hop::one_of_several());
+    }
     Ok(result)
 }

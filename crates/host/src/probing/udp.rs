@@ -22,7 +22,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let peer = job.peer(&network, remote.ip())?;
     let rate = 1.0 / job.spec.interval.as_secs_f64().max(1e-9);
     let codec = Udp::new(remote.ip(), remote.port(), sport, rate, icmp.is_some());
-    job.tell(Default::default(), Event::Started { address: remote.ip(), method: "udp" });
+    job.tell(Default::default(), Event::Started { address: remote.ip(), method: "udp", because: None });
     let mut result = fly(job, &codec, Way::datagrams(remote), Sockets { raw, icmp, devices, peer })?;
     result.method = "udp".into();
     Ok(result)

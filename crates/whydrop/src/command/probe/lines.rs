@@ -77,13 +77,15 @@ impl Lines {
     fn line(&self, event: &Event) -> Option<String> {
         let seconds = format!("{:.1}", self.spec.timeout.as_secs_f64());
         let phrase = match event {
-            Event::Started { address, method } => {
+            Event::Started { address, because, .. } => {
                 let what = announcement(&self.spec, *address);
-                let connect = text!(
-                    "{what}\nno raw sockets here (CAP_NET_RAW is missing): probing by connect() and TCP_INFO",
-                    "{what}\n此处不能用原始套接字（缺少 CAP_NET_RAW）：改用 connect() 与 TCP_INFO 探测"
-                );
-                if *method == "connect" { connect.fill(&[("what", &what.get(lang()))]) } else { what }
+                match because {
+                    Some(why) => Phrase {
+                        en: format!("{}\n{}", what.en, why.en),
+                        zh: format!("{}\n{}", what.zh, why.zh),
+                    },
+                    None => what,
+                }
             }
             Event::Reply(reply) => return Some(self.reply(reply)),
             Event::Lost(seq) => text!("seq={seq} no reply ({seconds} s)", "seq={seq} 无应答（{seconds} 秒）")
