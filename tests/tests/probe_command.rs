@@ -1,6 +1,8 @@
 //! `whydrop probe` as its users know it: arguments, lines, JSON, exit status.
 
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use whydrop_tests::probe_net::{Net, V4};
 use whydrop_tests::whydrop;
 
@@ -120,4 +122,37 @@ fn a_target_ends_the_run_by_itself() {
     let (status, out, _) = probe(&net, &[&format!("tcp://{V4}:8000"), "--target", "5%", "-i", "5ms", "-q"]);
     assert_eq!(status, 0);
     assert!(out.contains("the loss is not above 5 % (95 % certain after"), "{out}");
+}
+
+#[test]
+fn sigquit_asks_for_the_numbers_up_to_now_and_the_run_goes_on() {
+    let net = Net::new("quit");
+    let mut child = whydrop()
+        .args([
+            "probe",
+            "--from",
+            &net.client.target(),
+            &format!("tcp://{V4}:8000"),
+            "-c",
+            "30",
+            "-i",
+            "50ms",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("whydrop starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map(|l| l.expect("text"));
+    // The handler stands once the run is under way.
+    lines.find(|line| line.contains(" seq=2 ")).expect("an answer");
+    whydrop_tests::command(&format!("kill -QUIT {}", child.id()));
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().expect("piped")).read_line(&mut said).expect("a line");
+    assert!(said.contains("/30 sent, ") && said.contains(" 0 lost, 0 late, min/avg/max = "), "{said}");
+    let rest: Vec<String> = lines.collect();
+    assert!(
+        rest.iter().any(|line| line.starts_with("30 packets transmitted, 30 packets received")),
+        "{rest:?}"
+    );
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

@@ -94,7 +94,12 @@ fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Socke
                     *send_errors.entry(errno_name(&e).to_owned()).or_insert(0u64) += 1;
                     path.stop();
                 } else {
+                    let seq = path.next_seq();
                     path.sent(ttl, now);
+                    let (transmitted, received, _) = path.destination();
+                    let counts =
+                        Counts { transmitted, received, open: transmitted - received, ..Counts::default() };
+                    job.tell(counts, Event::Sent(seq));
                 }
             }
         }

@@ -47,7 +47,17 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
                 to.set_port(0);
                 let to = SockAddr::from(to);
                 match way.source().and_then(|_| sockets.raw.socket().send_to(&packet.payload, &to)) {
-                    Ok(_) => search.sent(size, ttl, now, false),
+                    Ok(_) => {
+                        search.sent(size, ttl, now, false);
+                        let (transmitted, received) = search.base();
+                        let counts = Counts {
+                            transmitted,
+                            received,
+                            open: transmitted - received,
+                            ..Counts::default()
+                        };
+                        job.tell(counts, Event::Sent(seq));
+                    }
                     Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) => search.sent(size, ttl, now, true),
                     Err(e) => return Ok(unsent(&search, errno_name(&e))),
                 }

@@ -1,6 +1,6 @@
 //! What `probe` shows while it runs: a line per event, or one live line.
 
-use super::ProbeArgs;
+use super::{ProbeArgs, running};
 use crate::command::syn_lines;
 use crate::settings::lang;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -38,19 +38,9 @@ impl Lines {
     /// Shows one event.
     pub fn show(&self, progress: &Progress) {
         if let Some(bar) = &self.bar {
-            let c = &progress.counts;
-            let total = progress.total.map_or_else(String::new, |n| format!("/{n}"));
-            let live = text!(
-                "{sent}{total} sent, {received} answered, {lost} lost, {late} late (Ctrl-C: stop)",
-                "已发 {sent}{total}，应答 {received}，丢失 {lost}，迟到 {late}（Ctrl-C：停止）"
-            )
-            .fill(&[
-                ("sent", &c.transmitted),
-                ("total", &total),
-                ("received", &c.received),
-                ("lost", &c.lost),
-                ("late", &c.late),
-            ]);
+            let counts = running::counts(&progress.counts, progress.total);
+            let live = text!("{counts} (Ctrl-C: stop)", "{counts}（Ctrl-C：停止）")
+                .fill(&[("counts", &counts.get(lang()))]);
             bar.set_message(live.get(lang()).to_owned());
         }
         if let Some(line) = self.each.then(|| self.line(&progress.event)).flatten() {

@@ -4,6 +4,7 @@ mod arguments;
 mod capture;
 mod comparison;
 mod lines;
+mod running;
 
 pub use arguments::ProbeArgs;
 
@@ -13,6 +14,7 @@ use crate::signals;
 use anyhow::{Context, Result};
 use capture::Capture;
 use lines::Lines;
+use running::OnQuit;
 use std::io::Write;
 use std::sync::Mutex;
 use whydrop_host::{probing, targets};
@@ -41,6 +43,7 @@ pub fn run(args: ProbeArgs) -> Result<u8> {
     let cancel = signals::cancel_flag()?;
     let capture = args.pcap.as_deref().map(Capture::create).transpose()?.map(Mutex::new);
     let lines = Lines::new(&args, &spec);
+    let on_quit = OnQuit::install()?;
     let result = probing::run_between(
         &from.netns,
         to.as_ref().map(|t| &t.netns),
@@ -49,6 +52,7 @@ pub fn run(args: ProbeArgs) -> Result<u8> {
         &cancel,
         &|progress| {
             lines.show(progress);
+            on_quit.add(progress);
             if let Some(capture) = &capture {
                 capture.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&progress.event);
             }
