@@ -1,8 +1,11 @@
 //! The first two steps of the ladder: the BPF program of `bpf/drops.bpf.c`, attached as tp_btf or as raw_tp.
 #![allow(unsafe_code)] // malloc_trim has no safe wrapper
 
+use super::btf::Blob;
 use super::layout::{SHAPE_BYTES, Sample, Shape};
+use super::loader;
 use super::names::Names;
+use super::reasons::Reasons;
 use super::signals::{self, Signals};
 use super::{Source, Step, Totals, TraceOptions, clock_offset, packet};
 use crate::error::{Error, Result};
@@ -10,7 +13,7 @@ use aya::maps::{
     HashMap as BpfHashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
 };
 use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use aya::{Btf, Ebpf, EbpfError, Endianness, include_bytes_aligned};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -62,20 +65,12 @@ impl BpfSource {
     /// Loads and attaches; `step` says how.
     pub fn start(step: Step, options: &TraceOptions) -> Result<Self> {
         raise_memlock();
-        let names = Names::start(options.owners);
+        let mut names = Names::start(options.owners);
         let only_targets = u8::from(!options.netns.is_empty());
         let with_stack = u8::from(options.stacks);
-        let mut loader = EbpfLoader::new();
-        // The loader parses the kernel's types for itself and does not lend them; two copies at a time are 20 MiB.
-        loader.btf(None);
-        let btf = Btf::from_sys_fs().map_err(|e| {
-            Error::new(
-                text!("read {object}", "读取 {object}"),
-                "/sys/kernel/btf/vmlinux",
-                Phrase::same(e.to_string()),
-            )
-        })?;
-        let mut ebpf = loader
+        let (btf, reasons) = kernel_types()?;
+        names.reasons = reasons;
+        let mut ebpf = loader::without_types()
             .btf(Some(&btf))
             .override_global("only_targets", &only_targets, true)
             .override_global("with_stack", &with_stack, true)
@@ -100,7 +95,6 @@ impl BpfSource {
                 Phrase::same(e.to_string()),
             )
         };
-        drop(loader);
         drop(btf);
         give_memory_back();
         Ok(Self {
@@ -270,6 +264,25 @@ impl Source for BpfSource {
     }
 }
 
+/// The types that the program mentions, and the reasons. What they are found in is gone before anything is loaded.
+fn kernel_types() -> Result<(Btf, Reasons)> {
+    let fail = |reason: Phrase| {
+        Error::new(
+            text!("read {object}", "读取{object}"),
+            text!("the types of the kernel (BTF)", "内核类型信息（BTF）"),
+            reason,
+        )
+    };
+    let kernel = Blob::read("vmlinux")?;
+    let cut = kernel
+        .for_program(OBJECT, &[&format!("btf_trace_{TRACEPOINT}")])
+        .ok_or_else(|| fail(text!("it contradicts itself", "其内容自相矛盾").phrase()))?;
+    let reasons = Reasons::of(&kernel);
+    drop(kernel);
+    let btf = Btf::parse(&cut, Endianness::default()).map_err(|e| fail(Phrase::same(e.to_string())))?;
+    Ok((btf, reasons))
+}
+
 fn attach(ebpf: &mut Ebpf, step: Step, btf: &Btf) -> std::result::Result<OwnedFd, ProgramError> {
     let name = if step == Step::TpBtf { "drop_tp_btf" } else { "drop_raw_tp" };
     let program = ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?;
@@ -307,7 +320,7 @@ fn fill_targets(ebpf: &mut Ebpf, netns: &[u64]) -> Result<()> {
     Ok(())
 }
 
-/// The parsed types of the kernel were 20 MiB in small pieces, which glibc would keep for the rest of the run.
+/// The kernel's types were some MiB in small pieces, which glibc would keep for the rest of the run.
 fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, and only releases memory that nobody uses.

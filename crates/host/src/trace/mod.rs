@@ -4,8 +4,10 @@
 //! ones above. Drops are counted in the kernel, all of them; some are sampled with their packet.
 
 mod bpf;
+mod btf;
 mod dropmon;
 mod layout;
+mod loader;
 mod names;
 mod owner;
 mod packet;

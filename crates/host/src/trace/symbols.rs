@@ -49,6 +49,8 @@ impl Symbols {
         }
         // Stable: of several names of one address the first listed stays first, as %pS in the kernel has it.
         symbols.entries.sort_by_key(|&(address, ..)| address);
+        symbols.entries.shrink_to_fit();
+        symbols.names.shrink_to_fit();
         Ok(symbols)
     }
 
