@@ -1,7 +1,8 @@
 //! Two random rules and a shaper at once: every lost probe has a fate, every lost packet is charged once.
 
 use serde_json::Value;
-use whydrop_tests::probe_net::{Net, V4};
+use std::net::UdpSocket;
+use whydrop_tests::probe_net::{Net, V4, netns};
 use whydrop_tests::{Namespace, diagnose};
 
 /// Packets that a rule of iptables has taken, by the hook of its chain.
@@ -72,4 +73,24 @@ fn two_hundred_syns_through_two_random_rules_and_a_shaper() {
     for (stage, probes) in stages.iter().zip(by_stage) {
         assert!(probes > 0 && probes <= charged(stage), "{stage}: {probes}\n{}", diagnosis.said);
     }
+}
+
+#[test]
+fn answers_from_another_address_are_the_service_s_fault_and_not_the_path_s() {
+    let net = Net::new("ledger-source");
+    net.server.run("ip addr add 10.77.2.3/24 dev eth0");
+    let bind = || UdpSocket::bind(("0.0.0.0", 7)).expect("bound");
+    let socket = netns(&net.server).run(bind).expect("entered");
+    // Goes on until the test process ends.
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2000];
+        while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+            socket.send_to(&buffer[..n], from).ok();
+        }
+    });
+    let (target, from) = (net.server.target(), net.client.target());
+    let look =
+        |url: &str| diagnose(&["diagnose", &target, "--from", &from, "--probe", url, "--duration", "1500ms"]);
+    look(&format!("udp://{V4}:7")).assert_causes(&[]);
+    look("udp://10.77.2.3:7").assert_causes(&["app.reply_source_mismatch"]);
 }

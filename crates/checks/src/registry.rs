@@ -55,6 +55,7 @@ pub const RULES: &[Rule] = &[
     app::not_listening::RULE,
     app::bound_loopback::RULE,
     app::bound_wrong_device::RULE,
+    app::reply_source_mismatch::RULE,
 ];
 
 #[cfg(test)]

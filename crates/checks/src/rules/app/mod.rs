@@ -3,6 +3,7 @@
 pub mod bound_loopback;
 pub mod bound_wrong_device;
 pub mod not_listening;
+pub mod reply_source_mismatch;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 
 use crate::testing::*;
 use whydrop_model::netfilter::{Hook, RuleVerdict};
+use whydrop_model::probe::Elsewhere;
 use whydrop_model::snapshot::Protocol;
 use whydrop_model::{NoteStatus, Severity, Verdict};
 
@@ -56,4 +57,19 @@ fn a_dual_stack_listener_serves_both() {
     let mut world = refused("tcp://10.0.0.2:8080");
     world.listens(SERVER, Protocol::Tcp, "[::]:8080");
     assert_eq!(world.report().verdict, Verdict::Clear);
+}
+
+#[test]
+fn an_answer_from_elsewhere_is_charged_to_who_sends_it_and_not_to_the_path() {
+    let mut world = World::pair();
+    let probe = world.probe("udp://10.0.0.2:53", 20, 5);
+    probe.extra.answered_elsewhere = 5;
+    probe.extra.elsewhere =
+        vec![Elsewhere { address: "10.0.0.9".parse().unwrap(), port: Some(53), probes: 5 }];
+    assert_eq!(
+        world.found(),
+        ["app.reply_source_mismatch @ netns:server: 10.0.0.2:53 answered from 10.0.0.9:53"]
+    );
+    let ledger = world.report().ledger;
+    assert_eq!((ledger.explained, ledger.unexplained), (5, 0));
 }
