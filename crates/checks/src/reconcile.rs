@@ -277,21 +277,16 @@ mod tests {
 
     #[test]
     fn frames_that_the_kernel_never_had_as_packets_are_unexplained_if_its_drops_were_seen() {
+        let stands_at = |n: u64| {
+            move |s: &mut whydrop_model::Snapshot| {
+                if let whydrop_model::Reading::Present(links) = &mut s.links {
+                    links.iter_mut().for_each(|link| link.stats.extend([("rx_dropped".to_owned(), n)]));
+                }
+            }
+        };
         let dropping = |events| {
             let mut world = World::pair();
-            let counter = |world: &mut World, n: u64| {
-                world.after(SERVER, |s| {
-                    if let whydrop_model::Reading::Present(links) = &mut s.links {
-                        links.iter_mut().for_each(|l| drop(l.stats.insert("rx_dropped".into(), n)));
-                    }
-                });
-            };
-            world.both(SERVER, |s| {
-                if let whydrop_model::Reading::Present(links) = &mut s.links {
-                    links.iter_mut().for_each(|l| drop(l.stats.insert("rx_dropped".into(), 0)));
-                }
-            });
-            counter(&mut world, 40);
+            world.both(SERVER, stands_at(0)).after(SERVER, stands_at(40));
             if events > 0 {
                 world.drops(SERVER, "UNHANDLED_PROTO", "__netif_receive_skb_core", events);
             }
