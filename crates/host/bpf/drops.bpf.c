@@ -27,6 +27,8 @@ volatile const __u8 with_stack = 0;
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define IPPROTO_TCP 6
+// Offset of the destination address in an IPv6 header.
+#define IPV6_DESTINATION 24
 // FIN, SYN, RST, ACK.
 #define COUNTED_FLAGS 0x17
 #define IFF_LOOPBACK 8
@@ -175,7 +177,8 @@ static __always_inline __s64 readable(struct sk_buff *skb, const unsigned char *
 static __always_inline void read_protocol(struct shape *shape, __u16 ethertype, const unsigned char *network,
 					  __s64 available)
 {
-	unsigned char head[10] = {};
+	unsigned char head[20] = {};
+	unsigned char group = 0;
 	__s64 transport;
 	if (available < 40 && !(ethertype == ETH_P_IP && available >= 20))
 		return;
@@ -183,17 +186,22 @@ static __always_inline void read_protocol(struct shape *shape, __u16 ethertype, 
 		return;
 	if (ethertype == ETH_P_IP) {
 		shape->protocol = head[9];
+		// 224.0.0.0/4 and 255.255.255.255; the broadcast address of a network is not known here.
+		if ((head[16] >= 224 && head[16] < 240) || (head[16] & head[17] & head[18] & head[19]) == 255)
+			shape->flags |= SHAPE_MULTICAST;
 		transport = (head[0] & 0xf) * 4;
 		// A later fragment has no transport header.
 		if ((head[6] & 0x1f) | head[7])
 			transport = available;
 	} else if (ethertype == ETH_P_IPV6) {
 		shape->protocol = head[6];
+		if (!bpf_probe_read_kernel(&group, 1, network + IPV6_DESTINATION) && group == 0xff)
+			shape->flags |= SHAPE_MULTICAST;
 		transport = 40;
 	} else {
 		return;
 	}
-	shape->has_protocol = 1;
+	shape->flags |= SHAPE_PROTOCOL;
 	__u8 flags = 0;
 	if (shape->protocol == IPPROTO_TCP && transport + 13 < available &&
 	    !bpf_probe_read_kernel(&flags, 1, network + transport + 13))

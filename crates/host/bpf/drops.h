@@ -15,6 +15,11 @@ enum direction {
 	DIRECTION_FORWARD = 3,
 };
 
+enum shape_flag {
+	SHAPE_PROTOCOL = 1,  // `protocol` is known
+	SHAPE_MULTICAST = 2, // to many: multicast or the limited broadcast
+};
+
 // One shape of drop; drops of a shape are counted together. No padding: the map compares bytes.
 struct shape {
 	__u64 location;
@@ -22,7 +27,7 @@ struct shape {
 	__u32 netns;
 	__u32 ifindex;
 	__u8 protocol;
-	__u8 has_protocol;
+	__u8 flags; // enum shape_flag
 	__u8 direction;
 	__u8 tcp_flags; // FIN, SYN, RST and ACK; the others would only multiply shapes
 };

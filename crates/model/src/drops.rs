@@ -68,6 +68,9 @@ pub struct DropCount {
     /// FIN (1), SYN (2), RST (4) and ACK (16) as in the header, if TCP.
     #[serde(default)]
     pub tcp_flags: Option<u8>,
+    /// Sent to many: multicast, or the limited broadcast.
+    #[serde(default)]
+    pub multicast: bool,
     /// How many.
     pub drops: u64,
 }

@@ -7,6 +7,7 @@
 mod table;
 
 use crate::{Class, reason};
+use std::net::{IpAddr, Ipv4Addr};
 use whydrop_model::netfilter::Hook;
 use whydrop_model::{DropCount, DropEvent, Text};
 
@@ -32,6 +33,7 @@ struct Drop<'a> {
     stack: &'a [String],
     protocol: Option<u8>,
     tcp_flags: Option<u8>,
+    multicast: bool,
 }
 
 /// Place of a sampled drop.
@@ -42,6 +44,7 @@ pub fn of_event(event: &DropEvent) -> Place {
         stack: &event.stack,
         protocol: event.protocol,
         tcp_flags: event.tcp_flags,
+        multicast: event.destination.is_some_and(|to| is_multicast(to.ip())),
     })
 }
 
@@ -52,8 +55,13 @@ pub fn of_count(count: &DropCount) -> Place {
         function: &count.function,
         protocol: count.protocol,
         tcp_flags: count.tcp_flags,
+        multicast: count.multicast,
         ..Drop::default()
     })
+}
+
+fn is_multicast(ip: IpAddr) -> bool {
+    ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 fn find(drop: Drop<'_>) -> Place {
@@ -193,6 +201,18 @@ mod tests {
         let mut reset = event("NO_SOCKET", "tcp_v4_rcv", &[]);
         reset.tcp_flags = Some(0x14);
         assert_eq!(of_event(&reset).class, Class::Benign);
+    }
+
+    #[test]
+    fn multicast_that_meets_no_route_is_no_loss() {
+        let mut report = event("IP_INNOROUTES", "ip6_pkt_discard", &[]);
+        report.destination = "[fe80::2]:0".parse().ok();
+        assert_eq!(of_event(&report).class, Class::Loss);
+        report.destination = "[ff02::16]:0".parse().ok();
+        assert_eq!(of_event(&report).class, Class::Benign);
+        let count = DropCount { reason: report.reason, function: report.function, ..DropCount::default() };
+        assert_eq!(of_count(&count).class, Class::Loss);
+        assert_eq!(of_count(&DropCount { multicast: true, ..count }).class, Class::Benign);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl BpfSource {
 
     /// Shapes become rows; shapes that differ only in the offset inside a function become one.
     fn rows(&mut self, totals: &HashMap<[u8; SHAPE_BYTES], u64>) -> Vec<DropCount> {
-        type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>, Option<u8>);
+        type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>, Option<u8>, bool);
         let mut rows: BTreeMap<Row, DropCount> = BTreeMap::new();
         for (bytes, total) in totals {
             let shape = Shape::parse(bytes);
@@ -165,6 +165,7 @@ impl BpfSource {
                 shape.protocol,
                 way,
                 shape.tcp_flags,
+                shape.multicast,
             );
             let row = rows.entry(key).or_insert_with(|| DropCount {
                 reason,
@@ -175,6 +176,7 @@ impl BpfSource {
                 protocol: shape.protocol,
                 direction: shape.direction,
                 tcp_flags: shape.tcp_flags,
+                multicast: shape.multicast,
                 drops: 0,
             });
             row.drops += drops;

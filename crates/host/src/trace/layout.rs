@@ -8,6 +8,9 @@ pub const SHAPE_BYTES: usize = 24;
 pub const PACKET_BYTES: usize = 128;
 /// IPPROTO_TCP.
 const TCP: u8 = 6;
+/// `enum shape_flag`.
+const SHAPE_PROTOCOL: u8 = 1;
+const SHAPE_MULTICAST: u8 = 2;
 /// Frames kept of a stack.
 const STACK_FRAMES: usize = 20;
 /// Bytes of `struct sample`.
@@ -30,6 +33,8 @@ pub struct Shape {
     pub direction: Option<Direction>,
     /// FIN, SYN, RST and ACK, if TCP.
     pub tcp_flags: Option<u8>,
+    /// To many: multicast or broadcast.
+    pub multicast: bool,
 }
 
 /// `struct sample`: one dropped packet.
@@ -63,14 +68,16 @@ impl Shape {
         let reason = reader.u32();
         let netns = Some(u64::from(reader.u32())).filter(|&n| n != 0);
         let link = Some(reader.u32()).filter(|&n| n != 0);
-        let [protocol, has_protocol, direction, tcp_flags] = reader.take();
+        let [protocol, flags, direction, tcp_flags] = reader.take();
+        let has_protocol = flags & SHAPE_PROTOCOL != 0;
         Self {
+            multicast: flags & SHAPE_MULTICAST != 0,
             location,
             reason,
             netns,
             link,
-            tcp_flags: (has_protocol != 0 && protocol == TCP).then_some(tcp_flags),
-            protocol: (has_protocol != 0).then_some(protocol),
+            tcp_flags: (has_protocol && protocol == TCP).then_some(tcp_flags),
+            protocol: has_protocol.then_some(protocol),
             direction: match direction {
                 1 => Some(Direction::Receive),
                 2 => Some(Direction::Transmit),

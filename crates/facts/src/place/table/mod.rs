@@ -38,6 +38,8 @@ pub struct Row {
     protocol: Option<u8>,
     /// Flags that are looked at, and what they must be.
     tcp_flags: Option<(u8, u8)>,
+    /// Only packets that were sent to many.
+    multicast: bool,
     pub place: Place,
 }
 
@@ -50,6 +52,7 @@ impl Row {
             && fits(self.functions, drop.function)
             && (self.callers.is_empty() || drop.stack.iter().any(|caller| fits(self.callers, caller)))
             && (self.protocol.is_none() || self.protocol == drop.protocol)
+            && (!self.multicast || drop.multicast)
             && self.tcp_flags.is_none_or(|(mask, value)| drop.tcp_flags.is_some_and(|f| f & mask == value))
     }
 
@@ -73,6 +76,11 @@ impl Row {
         self
     }
 
+    const fn multicast(mut self) -> Self {
+        self.multicast = true;
+        self
+    }
+
     const fn cause(mut self, cause: &'static str) -> Self {
         self.place.cause = Some(cause);
         self
@@ -91,6 +99,7 @@ const fn row(class: Class, stage: &'static str, reasons: &'static [&'static str]
         callers: &[],
         protocol: None,
         tcp_flags: None,
+        multicast: false,
         place: Place { stage, cause: None, class, why },
     }
 }

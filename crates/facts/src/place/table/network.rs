@@ -60,6 +60,32 @@ pub static ROWS: &[Row] = &[
     .on(&["ip6_mc_input", "ip_mc_input"]),
     // Routing.
     row(
+        Benign,
+        "route.input",
+        &[
+            "IP_INNOROUTES",
+            "IP_OUTNOROUTES",
+            "IP_INVALID_DEST",
+            "IP_INADDRERRORS",
+            "IP_LOCALNET",
+            "NOT_SPECIFIED",
+        ],
+        text!(
+            "multicast or broadcast that nothing here waits for, as while an interface comes up",
+            "本机无人等待的组播或广播，例如接口刚启用时"
+        ),
+    )
+    .on(&[
+        "ip_error",
+        "ip6_pkt_*",
+        "ip_rcv_finish*",
+        "ip_route_input*",
+        "ip6_rcv_finish*",
+        "ip_forward",
+        "ip6_forward",
+    ])
+    .multicast(),
+    row(
         Loss,
         "route.input",
         &["IP_RPFILTER"],
