@@ -1,10 +1,11 @@
 //! `route.blackhole`: A blackhole, unreachable or prohibit route.
 
+use super::add_dropped;
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::route::{Lookup, lookup};
 use crate::rule::{Judgement, Rule, Suspect, fix};
-use crate::way::End;
+use crate::way::{End, Ending};
 use std::net::IpAddr;
 use whydrop_model::action::{Action, RouteSpec};
 use whydrop_model::snapshot::Route;
@@ -47,24 +48,28 @@ const DELETE: Text = text!("delete the route", "删除该路由");
 fn judge(space: Space<'_>) -> Judgement {
     let mut suspects: Vec<Suspect> = vec![];
     for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
-        let Some(ending) = way.ending(space, End::Refused) else { continue };
-        let Lookup::Refused(route) = ending.lookup(space) else { continue };
-        let mut suspect = suspect(space, route, ending.to, ending.stage());
+        let met = way.ending(space, End::Refused).and_then(|ending| refused(space, &ending));
+        let Some(mut suspect) = met else { continue };
         if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == suspect.finding.subject) {
             known.touches.push(way.index);
             continue;
         }
-        suspect = suspect.direction(ending.direction()).touches(vec![way.index]);
         let unanswered = space.mib("Ip.OutNoRoutes");
         if unanswered > 0 {
             suspect = suspect.counter("Ip.OutNoRoutes", unanswered);
         }
-        suspects.push(suspect);
+        suspects.push(suspect.touches(vec![way.index]));
     }
+    add_dropped(space, &mut suspects, refused);
     if suspects.is_empty() && space.case.ways.is_empty() {
         suspects.extend(by_counter(space));
     }
     suspects.into()
+}
+
+fn refused(space: Space<'_>, ending: &Ending) -> Option<Suspect> {
+    let Lookup::Refused(route) = ending.lookup(space) else { return None };
+    Some(suspect(space, route, ending.to, ending.stage()).direction(ending.direction()))
 }
 
 /// Without a probe: packets were not sent for want of a way, and a refusing route takes an address that this namespace

@@ -12,12 +12,17 @@ pub mod rp_filter;
 mod tests;
 
 use crate::case::Space;
+use crate::reconcile::BY_EVENTS;
 use crate::route::{Lookup, contains, lookup};
-use crate::rule::{fix, manual};
+use crate::rule::{Suspect, fix, manual};
+use crate::way::Ending;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use whydrop_facts::Class;
+use whydrop_facts::place::{self, Place};
 use whydrop_model::action::{Action, RouteSpec};
 use whydrop_model::snapshot::{NextHop, Route};
-use whydrop_model::{Applicability, Fix, Text, text};
+use whydrop_model::{Applicability, Direction, Fix, Text, text};
 
 /// RT_TABLE_MAIN.
 const MAIN: u32 = 254;
@@ -31,6 +36,52 @@ const ADD: Text = text!(
 const ADD_CONNECTED: Text =
     text!("add the route of the interface's own network", "添加接口所在网络的直连路由");
 const ADD_VIA: Text = text!("add a route through {gateway}", "添加经由 {gateway} 的路由");
+
+/// Sampled packets that a routing decision of this namespace dropped, as they came there.
+fn dropped(space: Space<'_>) -> impl Iterator<Item = Ending> {
+    let inode = Some(space.target().netns_inode);
+    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
+    let here = sampled.filter(move |e| e.netns_inode == inode && is_decision(place::of_event(e)));
+    here.filter_map(|event| {
+        let (from, to) = (event.source?.ip(), event.destination?.ip());
+        let incoming = event.link.filter(|_| event.direction != Some(Direction::Transmit));
+        Some(Ending { to, from: Some(from), incoming })
+    })
+}
+
+fn is_decision(place: Place) -> bool {
+    matches!(place.class, Class::Loss | Class::Policy) && place.stage.starts_with("route.")
+}
+
+/// Adds what the sampled packets met, beyond what the probes did: `make` says what an ending met. Where each drop was
+/// sampled, the packets of each are counted.
+fn add_dropped<'a>(
+    space: Space<'a>,
+    suspects: &mut Vec<Suspect>,
+    make: impl Fn(Space<'a>, &Ending) -> Option<Suspect>,
+) {
+    if !space.is_target() {
+        return;
+    }
+    let counts = space.drop_counts().filter(|count| is_decision(place::of_count(count)));
+    let exact = counts.map(|count| count.drops).sum::<u64>() == dropped(space).count() as u64;
+    let mut packets: BTreeMap<String, u64> = BTreeMap::new();
+    for ending in dropped(space) {
+        let Some(suspect) = make(space, &ending) else { continue };
+        let subject = suspect.finding.subject.clone();
+        *packets.entry(subject.clone()).or_default() += 1;
+        if suspects.iter().all(|known| known.finding.subject != subject) {
+            suspects.push(suspect);
+        }
+    }
+    for suspect in suspects.iter_mut().filter(|_| exact) {
+        if let Some(n) = packets.get(&suspect.finding.subject) {
+            suspect.finding.packets_lost = Some(*n);
+            suspect.finding.counted_by = Some(BY_EVENTS.to_owned());
+            suspect.loses_more = true;
+        }
+    }
+}
 
 /// The fix for a missing route: the network of an own address, or a neighbour among the observed namespaces that
 /// knows the way. Where neither is known, only a person can say which gateway is right.

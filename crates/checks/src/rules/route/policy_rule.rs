@@ -1,10 +1,11 @@
 //! `route.policy_rule`: A policy rule refuses the packets.
 
+use super::add_dropped;
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::route::Lookup;
 use crate::rule::{Judgement, Rule, Suspect, manual};
-use crate::way::End;
+use crate::way::{End, Ending};
 use whydrop_model::{Cause, Text, text};
 
 /// The cause.
@@ -38,27 +39,33 @@ const MATCHES: Text = text!(
     "rule {priority} with action {action} matches {address} before any table is searched",
     "规则 {priority}（动作 {action}）在查表之前就匹配了 {address}"
 );
-const DELETE: Text = text!("delete the rule: ip rule del priority N", "删除该规则：ip rule del priority N");
+const DELETE: Text =
+    text!("delete the rule: ip rule del priority {priority}", "删除该规则：ip rule del priority {priority}");
 
 fn judge(space: Space<'_>) -> Judgement {
     let mut suspects: Vec<Suspect> = vec![];
     for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
-        let Some(ending) = way.ending(space, End::Refused) else { continue };
-        let Lookup::RefusedByRule(rule) = ending.lookup(space) else { continue };
-        let to = ending.to;
-        let subject = format!("ip rule {}", rule.priority);
-        if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == subject) {
-            known.touches.push(way.index);
-            continue;
+        let met = way.ending(space, End::Refused).and_then(|ending| refused(space, &ending));
+        let Some(suspect) = met else { continue };
+        match suspects.iter_mut().find(|s| s.finding.subject == suspect.finding.subject) {
+            Some(known) => known.touches.push(way.index),
+            None => suspects.push(suspect.touches(vec![way.index])),
         }
-        let words: [(&str, &dyn std::fmt::Display); 3] =
-            [("priority", &rule.priority), ("action", &rule.action), ("address", &to)];
-        let suspect = Suspect::new(space, &CAUSE, ending.stage(), subject, SUMMARY.fill(&words))
-            .evidence(MATCHES.fill(&words), "policy rules", &["ip", "rule", "show"])
-            .direction(ending.direction())
-            .touches(vec![way.index])
-            .fix(manual(DELETE));
-        suspects.push(suspect);
     }
+    add_dropped(space, &mut suspects, refused);
     suspects.into()
+}
+
+fn refused(space: Space<'_>, ending: &Ending) -> Option<Suspect> {
+    let Lookup::RefusedByRule(rule) = ending.lookup(space) else { return None };
+    let subject = format!("ip rule {}", rule.priority);
+    let words: [(&str, &dyn std::fmt::Display); 3] =
+        [("priority", &rule.priority), ("action", &rule.action), ("address", &ending.to)];
+    let mut delete = manual(DELETE);
+    delete.title = DELETE.fill(&words);
+    let suspect = Suspect::new(space, &CAUSE, ending.stage(), subject, SUMMARY.fill(&words))
+        .evidence(MATCHES.fill(&words), "policy rules", &["ip", "rule", "show"])
+        .direction(ending.direction())
+        .fix(delete);
+    Some(suspect)
 }
