@@ -82,6 +82,8 @@ pub struct Extra {
     pub bursts: Option<Bursts>,
     /// Loss per flow, if several were used.
     pub flows: Vec<Flow>,
+    /// What a sweep of segment sizes over http:// saw.
+    pub sizes: Option<Sizes>,
     /// What path:// saw, from the first hop on.
     pub hops: Vec<Hop>,
     /// What the pattern means, in words.
@@ -123,6 +125,28 @@ pub struct Flow {
     pub transmitted: u64,
     /// Lost or late.
     pub lost: u64,
+}
+
+/// Which segments of a connection pass; sizes are those of whole IP packets, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Sizes {
+    /// From this side.
+    pub there: SizeLimit,
+    /// From the other side.
+    pub back: SizeLimit,
+}
+
+/// Which segments pass in one direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SizeLimit {
+    /// Largest that passed.
+    pub passes: Option<u32>,
+    /// Smallest that never did, though smaller ones do.
+    pub stuck: Option<u32>,
+    /// An ICMP error told this side to send smaller packets.
+    pub told: bool,
+    /// `passes` (as large as the two sides agreed), `stuck`, `untested` (no answer is long enough), `unclear`.
+    pub verdict: String,
 }
 
 /// One hop of a path.

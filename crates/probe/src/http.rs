@@ -68,6 +68,18 @@ impl Exchange {
         .into_bytes()
     }
 
+    /// The request with padding in its header, `size` bytes or a little more.
+    pub fn lengthen(mut request: Vec<u8>, size: usize) -> Vec<u8> {
+        /// Bytes of a line; servers refuse lines above 8 KB.
+        const LINE: usize = 1000;
+        request.truncate(request.len() - 2);
+        while request.len() < size {
+            request.extend(format!("X-Whydrop-Padding: {:x<LINE$}\r\n", "").bytes());
+        }
+        request.extend(b"\r\n");
+        request
+    }
+
     /// The connection stands.
     pub fn connected(&mut self, now: Nanos) {
         self.connected.get_or_insert(now);
@@ -272,6 +284,16 @@ mod tests {
         assert_eq!(error(answered(half), &|g| g.failed("ECONNRESET", 9)), (Some("reset".into()), false));
         assert_eq!(error(answered(&[]), &|g| g.failed("ECONNREFUSED", 9)), (Some("refused".into()), true));
         assert_eq!(error(answered(&[b"SSH-2.0-x\r\n\r\n\r\n"]), &|_| ()), (Some("not HTTP".into()), false));
+    }
+
+    #[test]
+    fn a_longer_request_is_still_one() {
+        let short = Exchange::request("h", "/x");
+        let long = Exchange::lengthen(short.clone(), 2920);
+        assert!((2920..4000).contains(&long.len()));
+        assert!(long.starts_with(&short[..short.len() - 2]) && long.ends_with(b"x\r\n\r\n"));
+        assert_eq!(long.windows(4).filter(|w| w == b"\r\n\r\n").count(), 1);
+        assert_eq!(Exchange::lengthen(short.clone(), 10), short);
     }
 
     #[test]

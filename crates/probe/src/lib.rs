@@ -17,6 +17,7 @@ pub mod notes;
 pub mod path;
 pub mod pmtu;
 pub mod progress;
+pub mod sizes;
 pub mod spec;
 pub mod split;
 pub mod stats;

@@ -4,7 +4,7 @@ use crate::account::Entry;
 use crate::codec::Source;
 use crate::split::Pattern;
 use crate::stats::{self, sequential};
-use whydrop_model::probe::{Elsewhere, Flow};
+use whydrop_model::probe::{Elsewhere, Flow, SizeLimit};
 use whydrop_model::{Phrase, ProbeResult, Text, text};
 
 /// A reply that waited longer than this to be read tells of a busy machine.
@@ -112,6 +112,52 @@ pub(crate) fn own_side(result: &ProbeResult) -> Vec<Phrase> {
         notes.push(text.fill(&[("n", &n), ("sources", &sources.join(", "))]));
     }
     notes
+}
+
+/// Sentences for a sweep of segment sizes.
+pub fn sizes(result: &ProbeResult) -> Vec<Phrase> {
+    let Some(sizes) = &result.extra.sizes else {
+        let none = text!(
+            "not even small exchanges succeed: nothing can be told of sizes",
+            "连小的交换都不成功：无法判断大小"
+        );
+        return if result.transmitted > result.refused { vec![none.phrase()] } else { vec![] };
+    };
+    let there = [
+        text!(
+            "large segments of this side vanish on the way there: packets of {ok} bytes pass, of {bad} bytes never do, and no ICMP error says so; a link on the path has a smaller MTU, and uploads hang",
+            "本端的大报文段在去程消失：{ok} 字节的包能通过，{bad} 字节的从未通过，且没有 ICMP 通知；路径上某条链路的 MTU 较小，上传会卡住"
+        ),
+        text!(
+            "whether large segments of this side pass cannot be told: too many connections failed for other reasons",
+            "无法判断本端的大报文段能否通过：太多连接因其他原因失败"
+        ),
+        text!("the request was never long enough", "请求不够长"),
+    ];
+    let back = [
+        text!(
+            "large segments of the server vanish on the way back: packets of {ok} bytes pass, of {bad} bytes never do; a link on the path has a smaller MTU, the server does not hear of it, and downloads hang",
+            "服务器的大报文段在回程消失：{ok} 字节的包能通过，{bad} 字节的从未通过；路径上某条链路的 MTU 较小，服务器未得到通知，下载会卡住"
+        ),
+        text!(
+            "whether large segments of the server pass cannot be told: too many connections failed for other reasons",
+            "无法判断服务器的大报文段能否通过：太多连接因其他原因失败"
+        ),
+        text!(
+            "the answer is too short to fill a segment: name a larger object to test the way back",
+            "应答太短，填不满一个报文段：请指定更大的对象以测试回程"
+        ),
+    ];
+    let words = |limit: &SizeLimit, [stuck, unclear, untested]: [Text; 3]| match limit.verdict.as_str() {
+        "stuck" => {
+            let number = |size: Option<u32>| size.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            Some(stuck.fill(&[("ok", &number(limit.passes)), ("bad", &number(limit.stuck))]))
+        }
+        "unclear" => Some(unclear.phrase()),
+        "untested" => Some(untested.phrase()),
+        _ => None,
+    };
+    words(&sizes.there, there).into_iter().chain(words(&sizes.back, back)).collect()
 }
 
 /// Sentences that need the whole result: clusters, a slow host.

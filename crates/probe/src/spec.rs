@@ -104,6 +104,8 @@ pub struct ProbeSpec {
     pub target: Option<f64>,
     /// Stop sending after this time.
     pub deadline: Option<Duration>,
+    /// http:// and https:// only: look for segments that are too large for the path, instead of GETs.
+    pub sizes: bool,
     /// Tell of every packet, for a capture file.
     pub capture: bool,
     /// The user says that the address is his own: more than [`MAX_RATE`] is allowed.
@@ -151,6 +153,7 @@ impl ProbeSpec {
             flows: None,
             target: None,
             deadline: None,
+            sizes: false,
             capture: false,
             own_target: false,
         })

@@ -1,7 +1,8 @@
 //! One GET over a connection of its own, with or without TLS.
 
+use super::tcp_info::{self, TcpInfo, set_mss};
 use super::tls::{self, Tls};
-use super::{Job, clock, errno_name, fail, tcp_info};
+use super::{Job, clock, errno_name, fail};
 use crate::error::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::ClientConnection;
@@ -26,6 +27,17 @@ pub struct Request<'a> {
     pub tls: Option<&'a Tls>,
     /// Limit of the whole GET.
     pub timeout: Nanos,
+    /// For those who want less than the whole answer.
+    pub watch: Option<Watch<'a>>,
+}
+
+/// Looks at a GET while it goes on.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// TCP_MAXSEG: largest segment of both sides, in bytes.
+    pub mss: u32,
+    /// Called with what TCP says, whether the whole request was handed to the kernel, and the time; true ends the GET.
+    pub look: &'a dyn Fn(&TcpInfo, bool, Nanos) -> bool,
 }
 
 /// What became of a GET.
@@ -46,10 +58,14 @@ pub struct Done {
     pub exchange: Exchange,
     /// How it went, for people.
     pub http: Http,
+    /// What TCP said at the end; none without a connection.
+    pub info: Option<TcpInfo>,
 }
 
 /// Longest wait without a look at the cancel flag, in nanoseconds.
 const PATIENCE: Nanos = 100_000_000;
+/// The same while somebody looks on.
+const WATCHING: Nanos = 20_000_000;
 
 /// One GET; none if the run was cancelled for more than a second while it was going on.
 pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
@@ -60,6 +76,9 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
     socket.set_nonblocking(true).map_err(open)?;
     if let Some(name) = &job.spec.interface {
         socket.bind_device(Some(name.as_bytes())).map_err(open)?;
+    }
+    if let Some(watch) = request.watch {
+        set_mss(&socket, watch.mss).map_err(open)?;
     }
     let tls = request.tls.map(Tls::connection).transpose();
     let tls = tls.map_err(|e| tls::refused(job, e))?;
@@ -72,7 +91,7 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
         Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
             exchange.failed("ECONNREFUSED", clock::now());
             let http = exchange.phases();
-            return Ok(Some(Get::Done(Box::new(Done { sport: 0, began, exchange, http }))));
+            return Ok(Some(Get::Done(Box::new(Done { sport: 0, began, exchange, http, info: None }))));
         }
         Err(e) => return Ok(Some(Get::NotSent(errno_name(&e)))),
     }
@@ -88,7 +107,8 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
             return Ok(None);
         }
         let end = began.saturating_add(timeout);
-        let ready = now < end && connection.wait((end - now).min(PATIENCE)).map_err(open)?;
+        let patience = if request.watch.is_some() { WATCHING } else { PATIENCE };
+        let ready = now < end && connection.wait((end - now).min(patience)).map_err(open)?;
         if ready || now >= end {
             connection.tell_retransmissions();
         }
@@ -97,6 +117,12 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
         } else if now >= end {
             connection.exchange.timed_out(now);
         }
+        if let Some(watch) = request.watch.filter(|_| connection.connected)
+            && let Some(info) = tcp_info::read(&connection.socket)
+            && (watch.look)(&info, connection.requested(), clock::now())
+        {
+            break;
+        }
     }
     let mut http = connection.exchange.phases();
     let info = tcp_info::read(&connection.socket).filter(|_| connection.connected);
@@ -104,7 +130,7 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
     if let (Some(told), Some(tls)) = (&mut http.tls, request.tls) {
         told.distrust = tls.distrust();
     }
-    Ok(Some(Get::Done(Box::new(Done { sport, began, exchange: connection.exchange, http }))))
+    Ok(Some(Get::Done(Box::new(Done { sport, began, exchange: connection.exchange, http, info }))))
 }
 
 struct Connection<'a> {
@@ -137,6 +163,11 @@ impl Connection<'_> {
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Whether the whole request was handed to the kernel.
+    fn requested(&self) -> bool {
+        self.rest.is_empty() && self.tls.as_ref().is_none_or(|tls| !tls.wants_write())
     }
 
     fn tell_retransmissions(&mut self) {

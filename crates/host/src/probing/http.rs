@@ -2,7 +2,7 @@
 
 use super::get::{Done, Get, Request, get};
 use super::tls::{self, Tls};
-use super::{Job, clock};
+use super::{Job, clock, sizes};
 use crate::error::Result;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -18,12 +18,15 @@ use whydrop_probe::{Scheme, codec, stats};
 /// status) or if the port is closed, else lost. `resolving` is how long the name took.
 pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Result<ProbeResult> {
     let spec = job.spec;
+    if spec.sizes {
+        return sizes::run(job, remote);
+    }
     let tls = (spec.scheme == Scheme::Https).then(|| Tls::new(&spec.host)).transpose();
     let tls = tls.map_err(|e| tls::refused(job, e))?;
     let timeout = u64::try_from(spec.timeout.as_nanos()).unwrap_or(Nanos::MAX / 4);
     let interval = u64::try_from(spec.interval.as_nanos()).unwrap_or(Nanos::MAX / 4);
     let bytes = Exchange::request(&authority(job, remote), &spec.path);
-    let request = Request { job, remote, bytes: &bytes, tls: tls.as_ref(), timeout };
+    let request = Request { job, remote, bytes: &bytes, tls: tls.as_ref(), timeout, watch: None };
     let mut account = Account::new(timeout);
     let mut shown: Option<(Nanos, Http)> = None;
     job.tell(account.counts(), Event::Started { address: remote.ip(), method: "http", because: None });
@@ -41,7 +44,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
             cut = 1;
             break;
         };
-        let Done { sport, began, exchange, http } = match get {
+        let Done { sport, began, exchange, http, .. } = match get {
             Get::NotSent(errno) => {
                 account.sent(0, now, Some(errno));
                 job.tell(account.counts(), Event::NotSent(seq, errno));
@@ -117,7 +120,7 @@ fn reply(
 }
 
 /// Host header: as written in the URL, with the port unless it is the usual one.
-fn authority(job: &Job<'_>, remote: SocketAddr) -> String {
+pub fn authority(job: &Job<'_>, remote: SocketAddr) -> String {
     let host = &job.spec.host;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let usual = if job.spec.scheme == Scheme::Https { 443 } else { 80 };

@@ -12,6 +12,7 @@ mod path;
 mod pmtu;
 mod ports;
 pub mod resolve;
+mod sizes;
 mod syn;
 mod tcp_info;
 mod tls;

@@ -134,6 +134,7 @@ pub fn probe(p: &ProbeResult, lang: Lang) -> Probe {
         host_delay_ms: p.extra.host_delay_ms,
         bursts: p.extra.bursts,
         flows: p.extra.flows.clone(),
+        sizes: p.extra.sizes.clone(),
         hops: p.extra.hops.clone(),
         notes: p.extra.notes.iter().map(|n| n.get(lang).to_owned()).collect(),
     }

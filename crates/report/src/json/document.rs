@@ -233,6 +233,8 @@ pub struct Probe {
     pub bursts: Option<Bursts>,
     /// Loss for each source port, if several were used.
     pub flows: Vec<Flow>,
+    /// Which segments of a connection pass, if that was asked for.
+    pub sizes: Option<Sizes>,
     /// Hops of a path.
     pub hops: Vec<Hop>,
     /// What the pattern means, in words.
@@ -240,4 +242,4 @@ pub struct Probe {
 }
 
 pub use whydrop_model::Ledger;
-pub use whydrop_model::probe::{Bursts, Elsewhere, Fate, Flow, Hop, Http, Pmtu};
+pub use whydrop_model::probe::{Bursts, Elsewhere, Fate, Flow, Hop, Http, Pmtu, Sizes};

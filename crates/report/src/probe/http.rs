@@ -41,6 +41,33 @@ pub(super) fn rows(block: &mut Block, p: &ProbeResult) {
     }
 }
 
+/// Adds the rows of a sweep of segment sizes.
+pub(super) fn sizes(block: &mut Block, p: &ProbeResult) {
+    let Some(sizes) = &p.extra.sizes else { return };
+    for (label, limit) in [
+        (text!("segments there", "去程报文段"), &sizes.there),
+        (text!("segments back", "回程报文段"), &sizes.back),
+    ] {
+        let Some(ok) = limit.passes else { continue };
+        let text = match (limit.stuck, limit.told) {
+            (Some(bad), _) => text!(
+                "packets up to {ok} bytes pass, {bad} bytes do not",
+                "{ok} 字节以内的包能通过，{bad} 字节不能"
+            )
+            .fill(&[("ok", &ok), ("bad", &bad)]),
+            (None, true) => text!(
+                "packets up to {ok} bytes pass: an ICMP error told the path MTU",
+                "{ok} 字节以内的包能通过：路径 MTU 由 ICMP 告知"
+            )
+            .fill(&[("ok", &ok)]),
+            (None, false) => {
+                text!("packets up to {ok} bytes pass", "{ok} 字节以内的包能通过").fill(&[("ok", &ok)])
+            }
+        };
+        block.row(label, text.get(block.lang));
+    }
+}
+
 /// Version and certificate; none without a handshake that came so far.
 fn encryption(p: &ProbeResult) -> Option<Phrase> {
     let tls = p.http.as_ref()?.tls.as_ref()?;

@@ -27,6 +27,7 @@ pub fn write(result: &ProbeResult, options: &Options, out: &mut dyn Write) -> io
     block.rest(result);
     block.errors(result);
     http::rows(&mut block, result);
+    http::sizes(&mut block, result);
     block.pmtu(result);
     block.flows(result);
     if !options.plain {

@@ -84,6 +84,11 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=256), help = say(text!(
         "Use K fixed flows in turn, and show the loss of each", "轮流使用 K 条固定的流，并分别统计丢包")))]
     pub flows: Option<u16>,
+    /// Segment sizes.
+    #[arg(long, help = say(text!(
+        "http(s):// only: look for segments that are too large for the path, in both directions",
+        "仅 http(s)://：查找对路径而言过大的报文段，双向均测")))]
+    pub sizes: bool,
     /// Send nothing.
     #[arg(long, help = say(text!("Say what would be sent, send nothing", "只说明将发送什么，不实际发送")))]
     pub dry_run: bool,
@@ -135,6 +140,14 @@ impl ProbeArgs {
             (_, true) => Some(Family::V6),
             _ => None,
         };
+        if self.sizes && !spec.scheme.is_http() {
+            let reason = text!(
+                "--sizes needs http:// or https://; pmtu:// does it with echo requests",
+                "--sizes 需要 http:// 或 https://；pmtu:// 用回显请求做同样的事"
+            );
+            return Err(refuse(&self.url, reason.phrase()));
+        }
+        spec.sizes = self.sizes;
         spec.interface.clone_from(&self.interface);
         (spec.ttl, spec.flows, spec.target, spec.deadline) =
             (self.ttl, self.flows, self.target, self.deadline);

@@ -132,6 +132,11 @@ pub fn announcement(spec: &ProbeSpec, address: IpAddr) -> Phrase {
     let interval = format!("{}", spec.interval.as_secs_f64() * 1000.0);
     let url = whydrop_model::shell::sanitize(&spec.url, 200);
     match (spec.scheme, spec.count) {
+        (Scheme::Http | Scheme::Https, _) if spec.sizes => text!(
+            "{url} ({address}): some dozen connections, one after another, with requests and answers of growing segments",
+            "{url}（{address}）：依次建立数十个连接，请求与应答的报文段逐渐增大"
+        )
+        .fill(&[("url", &url), ("address", &address)]),
         (Scheme::Pmtu, _) => text!(
             "{url} ({address}): some dozen echo requests of up to 65535 bytes, never in fragments",
             "{url}（{address}）：数十个 ICMP 回显请求，最大 65535 字节，不分片"
