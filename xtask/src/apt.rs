@@ -12,10 +12,14 @@ pub const DEBIAN_KEYS: (&str, &str) =
 /// What the tests call, as (program, package).
 pub const TEST_TOOLS: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
+    ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
+    ("python3", "python3"),
+    ("tcpdump", "tcpdump"),
     ("xtables-nft-multi", "iptables"),
 ];
 

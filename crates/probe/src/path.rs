@@ -4,7 +4,7 @@
 //! loss only if it goes on to the end; else the hop limits its answers.
 
 use crate::Nanos;
-use crate::spec::ProbeSpec;
+use crate::spec::{MIN_PATH_INTERVAL, ProbeSpec};
 use crate::stats;
 use crate::stats::interval::clopper_pearson;
 use std::net::IpAddr;
@@ -27,8 +27,8 @@ const MAX_TTL: u8 = 30;
 const BEYOND: u8 = 4;
 /// Time between two probes of one round.
 const GAP: Nanos = 20_000_000;
-/// Least time between two probes to one hop: what Linux routers answer (net.ipv4.icmp_ratelimit).
-const ROUND: Nanos = 1_000_000_000;
+/// Least time between two probes to one hop.
+const ROUND: Nanos = MIN_PATH_INTERVAL.as_nanos() as Nanos;
 /// Addresses kept per hop; more than that is no path.
 const MAX_ADDRESSES: usize = 16;
 

@@ -122,6 +122,9 @@ pub const MAX_RATE: f64 = 1000.0;
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Probes of a run whose user named no count.
 pub const DEFAULT_COUNT: u32 = 50;
+/// Least time between two probes to one hop of a path. Linux routers answer one a second (net.ipv4.icmp_ratelimit),
+/// which is the default; that a hop limits its answers is recognised.
+pub const MIN_PATH_INTERVAL: Duration = Duration::from_millis(100);
 /// Ten a second: what a SYN queue of a small server bears.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
 

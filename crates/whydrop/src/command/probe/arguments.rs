@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use whydrop_model::text;
 use whydrop_model::{Phrase, shell::sanitize};
-use whydrop_probe::spec::MAX_ON_TIME;
-use whydrop_probe::{Family, ProbeSpec};
+use whydrop_probe::spec::{MAX_ON_TIME, MIN_PATH_INTERVAL};
+use whydrop_probe::{Family, ProbeSpec, Scheme};
 use whydrop_report::error::Problem;
 
 /// How long `--split` waits for late answers: the third repetition of a SYN-ACK comes after 7 s.
@@ -121,6 +121,13 @@ impl ProbeArgs {
             spec.count = None;
         }
         spec.interval = self.interval.unwrap_or(spec.interval);
+        if spec.scheme == Scheme::Path && spec.interval < MIN_PATH_INTERVAL {
+            let reason = text!(
+                "path:// probes a hop at most every 100 ms: routers answer no more",
+                "path:// 对每一跳至多每 100 毫秒探测一次：路由器不会应答更多"
+            );
+            return Err(refuse(&self.url, reason.phrase()));
+        }
         if let Some(timeout) = self.timeout {
             if !spec.scheme.is_http() && timeout > MAX_ON_TIME {
                 return Err(refuse(
