@@ -16,11 +16,7 @@ const SOURCES: usize = 4;
 pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
     let mut notes = vec![];
     let n = |text: Text, n: u64| text.fill(&[("n", &n)]);
-    if result.transmitted > 0 && result.refused == result.transmitted {
-        notes.push(
-            text!("the port is closed: every probe was refused", "端口关闭：所有探测都被拒绝").phrase(),
-        );
-    }
+    notes.extend(closed(result));
     if pattern.late_on_comb > 0 {
         notes.push(n(
             text!(
@@ -68,6 +64,12 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
         ));
     }
     notes
+}
+
+/// A port that refuses everything.
+pub fn closed(result: &ProbeResult) -> Option<Phrase> {
+    let text = text!("the port is closed: every probe was refused", "端口关闭：所有探测都被拒绝");
+    (result.transmitted > 0 && result.refused == result.transmitted).then(|| text.phrase())
 }
 
 /// Sentences on what this side itself does to its packets, and on answers from elsewhere; for every kind of probe.
@@ -196,7 +198,7 @@ fn bad_flow(flows: &[Flow]) -> Option<Phrase> {
 }
 
 /// The answer to "is the loss above this?".
-pub(crate) fn limit(limit: f64, result: &ProbeResult) -> Phrase {
+pub fn limit(limit: f64, result: &ProbeResult) -> Phrase {
     let percent = format!("{}", limit * 100.0);
     let text = match sequential::test(result.lost + result.late, result.transmitted, limit) {
         sequential::Answer::NotAbove => text!(

@@ -167,6 +167,7 @@ impl ProbeSpec {
         let ip = if v4 { 20 } else { 40 };
         match self.scheme {
             Scheme::Tcp => ip + 40,
+            Scheme::Path if self.port.is_some() => ip + 40,
             Scheme::Udp => ip + 32,
             Scheme::Icmp | Scheme::Path => ip + 64,
             // Sizes vary; this is the largest on an ordinary link.

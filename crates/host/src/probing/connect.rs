@@ -126,6 +126,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, why: Why) -> Result<ProbeResult> {
     let split = estimate(&watched).filter(|_| result.refused == 0);
     result.forward = split.map(|s| s.forward);
     result.reverse = split.map(|s| s.reverse);
+    result.extra.notes.extend(notes::closed(&result));
     if why == Why::RouteByPort {
         result.extra.notes.push(why.told());
     }

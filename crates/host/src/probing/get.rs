@@ -1,5 +1,6 @@
 //! One GET over a connection of its own, with or without TLS.
 
+use super::packets::set_ttl;
 use super::tcp_info::{self, TcpInfo, set_mss};
 use super::tls::{self, Tls};
 use super::{Job, clock, errno_name, fail};
@@ -76,6 +77,9 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
     socket.set_nonblocking(true).map_err(open)?;
     if let Some(name) = &job.spec.interface {
         socket.bind_device(Some(name.as_bytes())).map_err(open)?;
+    }
+    if let Some(ttl) = job.spec.ttl {
+        set_ttl(&socket, ttl, remote.is_ipv4()).map_err(open)?;
     }
     if let Some(watch) = request.watch {
         set_mss(&socket, watch.mss).map_err(open)?;

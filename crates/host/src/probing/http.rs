@@ -12,7 +12,8 @@ use whydrop_probe::Nanos;
 use whydrop_probe::account::{Account, Answer};
 use whydrop_probe::http::{End, Exchange};
 use whydrop_probe::progress::{Event, Reply};
-use whydrop_probe::{Scheme, codec, stats};
+use whydrop_probe::stats::{self, sequential};
+use whydrop_probe::{Scheme, codec, notes};
 
 /// Sends `count` GETs; each ends before the next begins. A GET is received if its whole answer came (whatever its
 /// status) or if the port is closed, else lost. `resolving` is how long the name took.
@@ -63,16 +64,23 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
             account.expire(began.saturating_add(timeout).saturating_add(1).max(now));
             job.tell(account.counts(), Event::Lost(seq));
         }
+        let c = account.counts();
+        let certain =
+            |limit| sequential::test(c.lost + c.late, c.transmitted, limit) != sequential::Answer::Open;
         // The one that a person wants to see: one that failed, or else the slowest.
         let badness = exchange.total().unwrap_or(Nanos::MAX);
         if shown.as_ref().is_none_or(|(worst, _)| badness > *worst) {
             shown = Some((badness, http));
+        }
+        if spec.target.is_some_and(certain) {
+            break;
         }
     }
     // A GET that failed before its limit is lost all the same.
     account.expire(Nanos::MAX);
     let mut result = summarise(&account);
     result.extra.undecided = cut;
+    result.extra.notes.extend(spec.target.map(|limit| notes::limit(limit, &result)));
     let name_ms = resolving.map(|d| d.as_secs_f64() * 1e3);
     result.http = shown.map(|(_, http)| Http { name_ms, ..http });
     Ok(result)

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use socket2::SockAddr;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use whydrop_model::ProbeResult;
-use whydrop_model::text;
+use whydrop_model::{ProbeResult, text};
+use whydrop_probe::Nanos;
 use whydrop_probe::account::Counts;
 use whydrop_probe::codec::{Codec, What};
 use whydrop_probe::icmp::Icmp;
@@ -29,13 +29,11 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
     job.tell(Counts::default(), Event::Started { address: remote.ip(), method: "path", because: None });
     if remote.port() == 0 {
-        let (raw, _) = icmp::sockets(job, v4)?;
+        let raw = icmp::raw(job, v4)?;
         let codec = Icmp::new(remote.ip(), std::process::id() as u16);
         return walk(job, &codec, remote, Sockets { raw, icmp: None, devices: None, peer: None });
     }
-    let open = |e: std::io::Error| {
-        fail(text!("open a raw socket for {object}", "为 {object} 打开原始套接字"), job.spec, &e)
-    };
+    let open = |e: std::io::Error| icmp::no_raw_socket(job, &e);
     let raw = Tap::raw(v4, protocol::TCP).map_err(open)?;
     let ports = Ports::reserve(job.spec.flows.unwrap_or(1).into(), v4).map_err(|e| {
         fail(text!("reserve source ports for {object}", "为 {object} 预留源端口"), job.spec, &e)
@@ -65,13 +63,16 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
 fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Sockets) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
     let mut way = Way::raw(remote);
-    let mut path = Path::new(job.spec, clock::now());
+    let start = clock::now();
+    let deadline =
+        job.spec.deadline.map(|d| start.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(Nanos::MAX)));
+    let mut path = Path::new(job.spec, start);
     let (mut send_errors, mut icmp_errors) = (BTreeMap::new(), BTreeMap::new());
     loop {
-        if job.cancelled() {
+        let now = clock::now();
+        if job.cancelled() || deadline.is_some_and(|end| now >= end) {
             path.stop();
         }
-        let now = clock::now();
         match path.poll(now) {
             Step::Done => break,
             Step::Wait(until) => {

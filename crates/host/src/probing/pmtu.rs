@@ -20,7 +20,7 @@ const FAR: u8 = 64;
 /// lost by chance.
 pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     let v4 = remote.is_ipv4();
-    let (raw, _) = icmp::sockets(job, v4)?;
+    let raw = icmp::raw(job, v4)?;
     raw.never_fragment(v4)
         .map_err(|e| fail(text!("forbid fragments of {object}", "禁止 {object} 的分片"), job.spec, &e))?;
     let mut sockets = Sockets { raw, icmp: None, devices: None, peer: None };

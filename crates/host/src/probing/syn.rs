@@ -4,7 +4,7 @@ use super::connect::{self, Why};
 use super::packets::{Sockets, Way, fly};
 use super::ports::Ports;
 use super::wire::Tap;
-use super::{Job, fail, filter, next_hop};
+use super::{Job, fail, filter, icmp, next_hop};
 use crate::error::Result;
 use std::net::SocketAddr;
 use whydrop_model::ProbeResult;
@@ -24,13 +24,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
             return connect::run(job, remote, Why::NoRawSockets);
         }
-        Err(e) => {
-            return Err(fail(
-                text!("open a raw socket for {object}", "为 {object} 打开原始套接字"),
-                job.spec,
-                &e,
-            ));
-        }
+        Err(e) => return Err(icmp::no_raw_socket(job, &e)),
     };
     let by_port = next_hop::by_port(job.spec, remote);
     // At the other end only raw probes are recognised.
@@ -47,9 +41,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     };
     let ports = Ports::reserve(wanted, v4)
         .map_err(|e| fail(text!("reserve source ports for {object}", "为 {object} 预留源端口"), spec, &e))?;
-    let open = |e: std::io::Error| {
-        fail(text!("open a raw socket for {object}", "为 {object} 打开原始套接字"), spec, &e)
-    };
+    let open = |e: std::io::Error| icmp::no_raw_socket(job, &e);
     let network = filter::network(protocol::TCP, &ports.range());
     let own = if v4 { filter::network } else { |_, ports: &_| filter::transport(ports) };
     raw.socket().attach_filter(&own(protocol::TCP, &ports.range())).map_err(open)?;

@@ -147,12 +147,10 @@ impl ProbeArgs {
             (_, true) => Some(Family::V6),
             _ => None,
         };
-        if self.sizes && !spec.scheme.is_http() {
-            let reason = text!(
-                "--sizes needs http:// or https://; pmtu:// does it with echo requests",
-                "--sizes 需要 http:// 或 https://；pmtu:// 用回显请求做同样的事"
-            );
-            return Err(refuse(&self.url, reason.phrase()));
+        if let Some(option) = self.useless(&spec) {
+            let scheme = spec.scheme.name();
+            let reason = text!("{option} is of no use with {scheme}://", "{option} 不适用于 {scheme}://");
+            return Err(refuse(&self.url, reason.fill(&[("option", &option), ("scheme", &scheme)])));
         }
         spec.sizes = self.sizes;
         spec.interface.clone_from(&self.interface);
@@ -160,6 +158,26 @@ impl ProbeArgs {
             (self.ttl, self.flows, self.target, self.deadline);
         (spec.capture, spec.own_target) = (self.pcap.is_some(), self.i_own_target);
         Ok(spec)
+    }
+}
+
+impl ProbeArgs {
+    /// An option that this kind of probe would ignore in silence.
+    fn useless(&self, spec: &ProbeSpec) -> Option<&'static str> {
+        let scheme = spec.scheme;
+        let packets = matches!(scheme, Scheme::Tcp | Scheme::Icmp | Scheme::Udp);
+        let flows = scheme == Scheme::Tcp || scheme == Scheme::Path && spec.port.is_some();
+        let of_use = [
+            ("--flows", self.flows.is_some(), flows),
+            ("--sizes", self.sizes, scheme.is_http()),
+            ("--split", self.split, packets),
+            ("--pcap", self.pcap.is_some(), packets),
+            ("--to", self.to.is_some(), packets),
+            ("--target", self.target.is_some(), (packets || scheme.is_http()) && !self.sizes),
+            ("-w", self.deadline.is_some(), scheme != Scheme::Pmtu && !self.sizes),
+            ("-t", self.ttl.is_some(), scheme != Scheme::Path),
+        ];
+        of_use.into_iter().find(|(_, given, useful)| *given && !useful).map(|(option, ..)| option)
     }
 }
 
