@@ -19,7 +19,9 @@ pub const TEST_TOOLS: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("python3", "python3"),
+    ("script", "bsdutils"),
     ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
     ("xtables-nft-multi", "iptables"),
 ];
 

@@ -10,12 +10,12 @@ const PARAGRAPH: usize = 600;
 const NAME: usize = 120;
 
 /// Columns that a terminal needs for `text`.
-pub(crate) fn width(text: &str) -> usize {
+pub fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
 /// `text` followed by spaces up to `columns`.
-pub(crate) fn pad(text: &str, columns: usize) -> String {
+pub fn pad(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }
 

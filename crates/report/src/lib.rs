@@ -6,7 +6,7 @@
 pub mod error;
 pub mod explain;
 pub mod json;
-mod layout;
+pub mod layout;
 pub mod markdown;
 mod number;
 pub mod probe;

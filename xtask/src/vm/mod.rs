@@ -17,9 +17,10 @@ use std::time::Duration;
 
 /// Test programs that run in the guests, each with a flag and a filter: what is `#[ignore]`d where the kernel may lack
 /// something runs here, and of the faults those that need the modules of a guest. All others run on the host, faster.
-const TESTS: [(&str, &str, &str); 4] = [
+const TESTS: [(&str, &str, &str); 5] = [
     ("whydrop_host", "--include-ignored", ""),
     ("trace_places", "", ""),
+    ("trace_ladder", "--include-ignored", ""),
     ("source_case", "--include-ignored", ""),
     ("live", "", "qdisc"),
 ];

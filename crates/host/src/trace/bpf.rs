@@ -61,6 +61,15 @@ struct Counted {
     lost: [u64; 3],
 }
 
+impl Counted {
+    /// What the tracer itself lost in between.
+    fn lost_since(&self, before: &Self) -> [u64; 3] {
+        let mut lost = self.lost;
+        lost.iter_mut().zip(before.lost).for_each(|(now, before)| *now = now.saturating_sub(before));
+        lost
+    }
+}
+
 impl BpfSource {
     /// Loads and attaches; `step` says how.
     pub fn start(step: Step, options: &TraceOptions) -> Result<Self> {
@@ -147,11 +156,12 @@ impl BpfSource {
         event
     }
 
-    /// Shapes become rows; shapes that differ only in the offset inside a function become one.
-    fn rows(&mut self, totals: &HashMap<[u8; SHAPE_BYTES], u64>) -> Vec<DropCount> {
+    /// Shapes become rows; shapes that differ only in the offset inside a function become one. A drop whose shape
+    /// found no room is a row of its own: its number is known, its place is not.
+    fn rows(&mut self, now: &Counted) -> Vec<DropCount> {
         type Row = (String, String, Option<u64>, Option<u32>, Option<u8>, Option<u8>, Option<u8>, bool);
         let mut rows: BTreeMap<Row, DropCount> = BTreeMap::new();
-        for (bytes, total) in totals {
+        for (bytes, total) in &now.counts {
             let shape = Shape::parse(bytes);
             let drops = total.saturating_sub(self.baseline.counts.get(bytes).copied().unwrap_or(0));
             let reason = self.names.reason(shape.reason);
@@ -181,7 +191,10 @@ impl BpfSource {
             });
             row.drops += drops;
         }
-        rows.into_values().filter(|row| row.drops > 0).collect()
+        let [without_room, ..] = now.lost_since(&self.baseline);
+        let other =
+            DropCount { reason: super::OTHER.to_owned(), drops: without_room, ..DropCount::default() };
+        rows.into_values().chain([other]).filter(|row| row.drops > 0).collect()
     }
 
     /// What was counted since the program was attached.
@@ -228,6 +241,11 @@ impl Source for BpfSource {
         Ok(())
     }
 
+    fn counts(&mut self) -> Result<Vec<DropCount>> {
+        let now = self.counted()?;
+        Ok(self.rows(&now))
+    }
+
     fn restart(&mut self) -> Result<()> {
         self.baseline = self.counted()?;
         while self.ring.next().is_some() {}
@@ -246,19 +264,9 @@ impl Source for BpfSource {
             Some(held) => held,
             None => self.counted()?,
         };
-        let [uncounted, unsampled, skipped] =
-            std::array::from_fn(|i| now.lost[i].saturating_sub(self.baseline.lost[i]));
-        // A drop whose shape found no room is a row of its own: its number is known, its place is not.
-        let mut counts = self.rows(&now.counts);
-        if uncounted > 0 {
-            counts.push(DropCount {
-                reason: super::OTHER.to_owned(),
-                drops: uncounted,
-                ..DropCount::default()
-            });
-        }
+        let [_, unsampled, skipped] = now.lost_since(&self.baseline);
         Ok(Totals {
-            counts,
+            counts: self.rows(&now),
             lost: skipped + unsampled,
             missing: [self.names.failed(), self.signals.unwatched.clone()].concat(),
             signals: signals::since(now.signals, &self.baseline.signals),

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use std::os::fd::OwnedFd;
 use whydrop_model::shell::sanitize;
 use whydrop_model::text;
-use whydrop_model::{DropEvent, Text};
+use whydrop_model::{DropCount, DropEvent, Text};
 
 const NAME: &str = "NET_DM";
 /// include/uapi/linux/genetlink.h.
@@ -175,6 +175,10 @@ impl Source for DropMonitor {
             }
         }
         Ok(())
+    }
+
+    fn counts(&mut self) -> Result<Vec<DropCount>> {
+        Ok(self.tally.rows())
     }
 
     fn restart(&mut self) -> Result<()> {

@@ -131,6 +131,12 @@ impl std::fmt::Display for LadderReport {
     }
 }
 
+/// True if the running kernel has a drop reason of this name, without `SKB_DROP_REASON_`. False, too, if it cannot be
+/// asked: kernels without type information have no names for their reasons.
+pub fn knows_reason(name: &str) -> bool {
+    btf::Blob::read("vmlinux").is_ok_and(|kernel| reasons::Reasons::of(&kernel).knows(name))
+}
+
 /// What a source counted until its end.
 struct Totals {
     counts: Vec<DropCount>,
@@ -144,6 +150,8 @@ struct Totals {
 trait Source: Send {
     /// Hands over what was sampled since the last call; never blocks.
     fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()>;
+    /// What was counted so far.
+    fn counts(&mut self) -> Result<Vec<DropCount>>;
     /// Counts from zero again, and forgets the samples that were not handed over.
     fn restart(&mut self) -> Result<()>;
     /// Counts nothing more.
@@ -189,6 +197,11 @@ impl Tracer {
     /// Hands over the packets sampled since the last call. To be called every 50 to 100 ms; never blocks.
     pub fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()> {
         self.source.poll(sink)
+    }
+
+    /// Every drop counted so far, sampled or not. Asked before a poll, it holds no drop whose sample that poll misses.
+    pub fn counts(&mut self) -> Result<Vec<DropCount>> {
+        self.source.counts()
     }
 
     /// Counts from zero again.

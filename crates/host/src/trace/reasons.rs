@@ -30,6 +30,11 @@ impl Reasons {
         Self(names)
     }
 
+    /// True if a reason has this name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.0.values().any(|known| known == name)
+    }
+
     /// `NETFILTER_DROP`; `REASON_n` if the kernel did not tell; empty if it has no reasons at all (before 5.17).
     pub fn name(&self, reason: u32) -> String {
         match self.0.get(&reason) {
@@ -68,6 +73,7 @@ mod tests {
         assert_eq!(reasons.name(0), "NOT_DROPPED_YET");
         assert_eq!(reasons.name(3), "NO_SOCKET");
         assert_eq!(reasons.name(9), "REASON_9");
+        assert!(reasons.knows("NO_SOCKET") && !reasons.knows("NO_SOCKETS"));
     }
 
     #[test]

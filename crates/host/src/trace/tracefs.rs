@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use whydrop_model::shell::sanitize;
-use whydrop_model::{DropEvent, Reading, text};
+use whydrop_model::{DropCount, DropEvent, Reading, text};
 
 const EVENT: &str = "events/skb/kfree_skb";
 /// Kernel memory per CPU: about 20,000 events between two polls.
@@ -151,6 +151,10 @@ impl TracefsSource {
 impl Source for TracefsSource {
     fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()> {
         self.read(sink).map(drop)
+    }
+
+    fn counts(&mut self) -> Result<Vec<DropCount>> {
+        Ok(self.tally.rows())
     }
 
     fn restart(&mut self) -> Result<()> {

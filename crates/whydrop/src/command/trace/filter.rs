@@ -1,10 +1,16 @@
 //! Which drops become lines. Counts are never filtered: the summary holds every drop of the targets.
 
 use super::Line;
-use crate::settings::say;
+use crate::failure::Refusal;
+use crate::settings::{lang, say};
+use anyhow::Result;
 use std::net::{IpAddr, SocketAddr};
 use whydrop_facts::Class;
+use whydrop_host::trace;
+use whydrop_model::shell::sanitize;
 use whydrop_model::text;
+use whydrop_report::error::Problem;
+use whydrop_report::explain;
 
 /// Filters as typed. Several values of one filter are alternatives; different filters must all hold.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,10 +47,14 @@ struct End {
 }
 
 impl Flow {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> std::result::Result<Self, String> {
         let mut ends = text.split(',').map(End::parse);
         let flow = Self { one: ends.next().ok_or("empty")??, other: ends.next().transpose()? };
-        if ends.next().is_some() { Err("more than two ends".to_owned()) } else { Ok(flow) }
+        if ends.next().is_some() {
+            Err(say(text!("more than two ends", "多于两端")).to_owned())
+        } else {
+            Ok(flow)
+        }
     }
 
     fn holds(self, source: SocketAddr, destination: SocketAddr) -> bool {
@@ -55,11 +65,19 @@ impl Flow {
 }
 
 impl End {
-    fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(ip) = text.parse() {
+    fn parse(text: &str) -> std::result::Result<Self, String> {
+        // An IPv6 address may stand in brackets, with a port behind them or not.
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        if let Ok(ip) = bare.parse() {
             return Ok(Self { ip, port: None });
         }
-        let address: SocketAddr = text.parse().map_err(|_| format!("\"{text}\" is no ADDR[:PORT]"))?;
+        let address: SocketAddr = text.parse().map_err(|_| {
+            let what = text!(
+                "\"{text}\" is no ADDR[:PORT], such as 10.0.0.2:80 or [fd00::2]:80",
+                "\"{text}\" 不是 ADDR[:PORT]，例如 10.0.0.2:80 或 [fd00::2]:80"
+            );
+            what.fill(&[("text", &text)]).get(lang()).to_owned()
+        })?;
         Ok(Self { ip: address.ip(), port: Some(address.port()) })
     }
 
@@ -72,13 +90,33 @@ impl End {
 pub struct Filter(FilterArgs);
 
 impl Filter {
-    /// Takes reasons as people write them: any case, with or without the kernel's prefix.
-    pub fn new(args: &FilterArgs) -> Self {
+    /// Takes reasons as people write them: any case, with or without the kernel's prefix. A reason that neither
+    /// whydrop nor this kernel knows is an error: waiting for it would look like silence.
+    pub fn new(args: &FilterArgs) -> Result<Self> {
         let mut args = args.clone();
         for reason in &mut args.reason {
-            *reason = reason.to_ascii_uppercase().trim_start_matches("SKB_DROP_REASON_").to_owned();
+            let upper = reason.to_ascii_uppercase();
+            let name = upper.strip_prefix("SKB_DROP_REASON_").unwrap_or(&upper);
+            if whydrop_facts::reason(name).is_none()
+                && !name.starts_with("REASON_")
+                && !trace::knows_reason(name)
+            {
+                return Err(unknown(reason));
+            }
+            *reason = name.to_owned();
         }
-        Self(args)
+        Ok(Self(args))
+    }
+
+    /// True if it asks for more than what drops are counted by.
+    pub fn looks_inside(&self) -> bool {
+        let args = &self.0;
+        !(args.port.is_empty() && args.flow.is_empty() && args.reason.is_empty() && args.interface.is_empty())
+    }
+
+    /// True if harmless drops are shown, too.
+    pub fn shows_all(&self) -> bool {
+        self.0.benign
     }
 
     /// What becomes of a drop.
@@ -102,6 +140,14 @@ impl Filter {
             _ => Verdict::Show,
         }
     }
+}
+
+fn unknown(reason: &str) -> anyhow::Error {
+    let near = explain::find(reason, &[]).err().unwrap_or_default();
+    let what = text!("this kernel has no drop reason \"{reason}\"", "本机内核没有丢包原因码 \"{reason}\"");
+    let what = what.fill(&[("reason", &sanitize(reason, 80))]);
+    let close = near.into_iter().filter(|name| whydrop_facts::reason(name).is_some()).collect();
+    Refusal(Problem { what, close, ..Problem::default() }).into()
 }
 
 /// What becomes of a drop.
@@ -129,8 +175,11 @@ mod tests {
             destination: Some(([10, 0, 0, 2], 80).into()),
             ..DropEvent::default()
         };
-        Filter::new(args).judge(&Line { event: &event, place: place::of_event(&event), target: None })
-            == Verdict::Show
+        Filter::new(args).expect("known reasons").judge(&Line {
+            event: &event,
+            place: place::of_event(&event),
+            target: None,
+        }) == Verdict::Show
     }
 
     fn none() -> FilterArgs {
@@ -153,6 +202,8 @@ mod tests {
         assert!(passes(&FilterArgs { flow: flow("10.0.0.1"), ..none() }));
         assert!(!passes(&FilterArgs { flow: flow("10.0.0.2:81"), ..none() }));
         assert!(!passes(&FilterArgs { flow: flow("10.0.0.1,10.0.0.3"), ..none() }));
+        assert_eq!(Flow::parse("[fd00::1],fd00::2"), Flow::parse("fd00::1,[fd00::2]"));
+        assert!(Flow::parse("[fd00::1]:80").is_ok_and(|flow| flow.one.port == Some(80)));
         assert!(Flow::parse("web:80").is_err() && Flow::parse("1.1.1.1,2.2.2.2,3.3.3.3").is_err());
     }
 }

@@ -7,23 +7,22 @@ mod pace;
 mod packet;
 mod pcapng;
 mod summary;
+mod view;
 
 use super::observing::parse_duration;
-use crate::failure::Refusal;
 use crate::settings::{Colour, lang, say};
 use crate::signals;
-use anyhow::{Context, Result};
-use filter::{Filter, Verdict};
-use pace::Pace;
+use anyhow::Result;
+use filter::Filter;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use summary::{Stages, Summary};
+use summary::Summary;
+use view::View;
 use whydrop_facts::Class;
-use whydrop_facts::place::{self, Place};
+use whydrop_facts::place::Place;
 use whydrop_host::targets;
 use whydrop_host::trace::{Step, TraceOptions, Tracer};
 use whydrop_model::shell::sanitize;
@@ -31,8 +30,6 @@ use whydrop_model::{DropEvent, Target, text};
 
 /// How often the ring is looked at: fast enough to look live, slow enough to cost nothing.
 const POLL: Duration = Duration::from_millis(50);
-/// After so long without a drop a person wants to know what cannot be seen from here.
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `trace`.
 #[derive(Debug, clap::Args)]
@@ -109,7 +106,7 @@ pub fn run(args: TraceArgs) -> Result<u8> {
     let cancel = signals::cancel_flag()?;
     let resolved = if args.all { targets::all()? } else { targets::resolve_all(&args.targets)? };
     let targets = Targets(resolved.iter().map(|r| (r.netns.inode(), r.target.clone())).collect());
-    let filter = Filter::new(&args.filter);
+    let filter = Filter::new(&args.filter)?;
     let options = TraceOptions {
         netns: if args.all { vec![] } else { targets.0.keys().copied().collect() },
         stacks: true,
@@ -130,30 +127,31 @@ pub fn run(args: TraceArgs) -> Result<u8> {
     })?;
     announce(&tracer, &targets)?;
 
-    let mut view = View::new(&args, &targets)?;
+    let mut view = View::new(&args, &filter, &targets)?;
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut failure = None;
     while !cancel.load(Ordering::Acquire) && end.is_none_or(|end| Instant::now() < end) && failure.is_none() {
+        let counts = if view.is_due() { Some(tracer.counts()?) } else { None };
         tracer.poll(&mut |event| {
             if failure.is_none() {
-                failure = view.show(&event, &filter).err();
+                failure = view.show(&event).err();
             }
         })?;
-        view.tick(tracer.step())?;
+        view.tick(tracer.step(), counts.as_deref())?;
         let left = end.map_or(POLL, |end| end.saturating_duration_since(Instant::now()));
         std::thread::sleep(left.min(POLL));
     }
     let step = tracer.step();
     let log = tracer.stop(&mut |event| {
         if failure.is_none() {
-            failure = view.show(&event, &filter).err();
+            failure = view.show(&event).err();
         }
     })?;
     if let Some(error) = failure {
         return Err(error);
     }
     let summary = Summary::new(&log, step, view.sampled, &targets, &view.stages);
-    view.finish(&summary)?;
+    view.finish(&log.counts, &summary)?;
     Ok(0)
 }
 
@@ -170,107 +168,6 @@ fn announce(tracer: &Tracer, targets: &Targets) -> Result<()> {
     let begun = begun.fill(&[("names", &targets.names()), ("step", &tracer.step().word())]);
     writeln!(out, "{}", begun.get(lang()))?;
     Ok(())
-}
-
-/// Where lines go.
-struct View<'a> {
-    targets: &'a Targets,
-    out: BufWriter<std::io::Stdout>,
-    json: bool,
-    style: line::Style,
-    capture: Option<pcapng::Writer<BufWriter<File>>>,
-    /// Drops that passed the filter or not, but were sampled.
-    sampled: u64,
-    stages: Stages,
-    /// On a terminal only: pipes get every sampled drop.
-    pace: Option<Pace>,
-    last_drop: Instant,
-    silence_told: bool,
-}
-
-impl<'a> View<'a> {
-    fn new(args: &TraceArgs, targets: &'a Targets) -> Result<Self> {
-        let capture = match &args.pcapng {
-            Some(path) => {
-                let fail = || {
-                    let what = text!("cannot write {path}", "无法写入 {path}");
-                    Refusal::new(what.fill(&[("path", &path.display())]))
-                };
-                Some(pcapng::Writer::new(BufWriter::new(File::create(path).with_context(fail)?))?)
-            }
-            None => None,
-        };
-        Ok(Self {
-            targets,
-            out: BufWriter::new(std::io::stdout()),
-            json: args.json,
-            style: line::Style { colour: args.color.stdout(), stack: args.stack, verbose: args.verbose },
-            capture,
-            sampled: 0,
-            stages: Stages::default(),
-            pace: (!args.json && std::io::stdout().is_terminal()).then(|| Pace::new(Instant::now())),
-            last_drop: Instant::now(),
-            silence_told: false,
-        })
-    }
-
-    fn show(&mut self, event: &DropEvent, filter: &Filter) -> Result<()> {
-        self.sampled += 1;
-        let line =
-            Line { event, place: place::of_event(event), target: self.targets.by_inode(event.netns_inode) };
-        self.stages.learn(event, line.place.stage);
-        match filter.judge(&line) {
-            Verdict::Show => {}
-            Verdict::Harmless => {
-                self.pace.iter_mut().for_each(Pace::hide);
-                return Ok(());
-            }
-            Verdict::Other => return Ok(()),
-        }
-        self.last_drop = Instant::now();
-        if let Some(capture) = &mut self.capture {
-            capture.write(&line)?;
-        }
-        if self.pace.as_mut().is_some_and(|pace| !pace.admits(event)) {
-            return Ok(());
-        }
-        if self.json { json::write(&line, &mut self.out) } else { self.style.write(&line, &mut self.out) }
-    }
-
-    /// After each poll: what was written becomes visible, and long silence is explained once.
-    fn tick(&mut self, step: Step) -> Result<()> {
-        if let Some(withheld) = self.pace.as_mut().and_then(|pace| pace.end(Instant::now())) {
-            let more = text!(
-                "  +{repeated} like these; {harmless} harmless hidden (-a shows them)",
-                "  同类另有 {repeated} 个；隐藏无害的 {harmless} 个（-a 显示）"
-            );
-            let more = more.fill(&[("repeated", &withheld.repeated), ("harmless", &withheld.harmless)]);
-            writeln!(self.out, "{}", more.get(lang()))?;
-        }
-        self.out.flush()?;
-        if self.silence_told || self.last_drop.elapsed() < SILENCE || !std::io::stderr().is_terminal() {
-            return Ok(());
-        }
-        self.silence_told = true;
-        let quiet = text!(
-            "5 s, no drop; {step} cannot see: the ring of a NIC, accept queues, what is lost beyond this machine",
-            "5 秒内没有丢包；{step} 看不到：网卡环形缓冲区、全连接队列、本机之外的丢失"
-        );
-        writeln!(std::io::stderr().lock(), "{}", quiet.fill(&[("step", &step.word())]).get(lang()))?;
-        Ok(())
-    }
-
-    fn finish(&mut self, summary: &Summary<'_>) -> Result<()> {
-        if let Some(capture) = &mut self.capture {
-            capture.flush()?;
-        }
-        if self.json {
-            summary.write_json(&mut self.out)?
-        } else {
-            summary.write_text(&mut self.out)?
-        }
-        Ok(self.out.flush()?)
-    }
 }
 
 /// The word of a class on a line, padded by the caller.

@@ -11,9 +11,14 @@ use whydrop_facts::place::{self, Place};
 use whydrop_host::trace::Step;
 use whydrop_model::shell::{quote, sanitize};
 use whydrop_model::{DropCount, DropEvent, DropLog, Text, text};
+use whydrop_report::layout::{pad, width};
 
 /// Rows that a person reads; the rest is one line. JSON has all.
 const SHOWN: usize = 20;
+/// Columns of numbers, classes and stages.
+const DROPS: usize = 10;
+const CLASS: usize = 6;
+const STAGE: usize = 20;
 
 /// The sum of a trace.
 pub struct Summary<'a> {
@@ -106,7 +111,7 @@ impl<'a> Summary<'a> {
         Ok(writeln!(out)?)
     }
 
-    /// A table for people, and what to do next.
+    /// A table for people as in a report, and what to do next.
     pub fn write_text(&self, out: &mut dyn Write) -> Result<()> {
         let innocent = |row: &&Row<'_>| matches!(row.place.class, Class::Benign | Class::NotADrop);
         let harmless: u64 = self.rows.iter().filter(innocent).map(|row| row.drops).sum();
@@ -123,30 +128,32 @@ impl<'a> Summary<'a> {
             ("lost", &self.log.tracer_lost),
         ]);
         writeln!(out, "{}", head.get(lang()))?;
-        for row in self.rows.iter().take(SHOWN) {
-            let (name, class) = (sanitize(row.name, 40), class_word(row.place.class));
+        let shown = self.rows.get(..SHOWN).unwrap_or(&self.rows);
+        let name = |row: &Row<'_>| sanitize(row.name, 40);
+        let names = shown.iter().map(|row| width(&name(row))).max().unwrap_or(0);
+        for row in shown {
+            let class = pad(class_word(row.place.class), CLASS);
             let what = if row.reason.is_empty() { row.function } else { row.reason };
-            let why = row.place.why.get(lang());
-            writeln!(out, "{:>10}  {name:<12} {class}  {what} ({}): {why}", row.drops, row.function)?;
+            let (name, stage) = (pad(&name(row), names), pad(row.place.stage, STAGE));
+            writeln!(out, "{:>DROPS$}  {class}  {name}  {stage}  {what}", row.drops)?;
+            let why = row.place.why;
+            let why = match row.function {
+                "" => why.phrase(),
+                function => text!("{function}: {why}", "{function}：{why}")
+                    .with(&[("function", &function.into()), ("why", &why.phrase())]),
+            };
+            writeln!(out, "{:DROPS$}  {}", "", why.get(lang()))?;
         }
         if let Some(rest) = self.rows.get(SHOWN..).filter(|rest| !rest.is_empty()) {
             let drops: u64 = rest.iter().map(|row| row.drops).sum();
-            let more = text!(
-                "{drops}  in {kinds} more kinds (--json has them)",
-                "{drops}  属于另外 {kinds} 种（见 --json）"
-            );
-            writeln!(out, "  {}", more.fill(&[("drops", &drops), ("kinds", &rest.len())]).get(lang()))?;
+            let more = text!("in {kinds} more kinds (--json has them)", "属于另外 {kinds} 种（见 --json）");
+            writeln!(out, "{drops:>DROPS$}  {}", more.fill(&[("kinds", &rest.len())]).get(lang()))?;
         }
         for signal in &self.log.signals {
             let target = self.targets.by_inode(signal.netns_inode);
             let name = target.map_or_else(|| "?".into(), |target| sanitize(&target.name, 40));
-            writeln!(
-                out,
-                "{:>10}  {name:<12} {}: {}",
-                signal.count,
-                signal.name,
-                meaning(&signal.name).get(lang())
-            )?;
+            let what = meaning(&signal.name).get(lang());
+            writeln!(out, "{:>DROPS$}  {name}  {}: {what}", signal.count, signal.name)?;
         }
         let worst = self.rows.iter().find(|row| !innocent(row)).and_then(|row| row.target);
         if let Some(target) = worst {
