@@ -42,11 +42,15 @@ pub fn charge(case: Case<'_>, suspects: &mut [Suspect], mut unclaimed: Unclaimed
 pub const BY_PROBES: &str = "lost probes";
 
 /// True if lost probes of this way can be among what the suspect took.
-fn harms(case: Case<'_>, way: &Way<'_>, suspect: &Suspect) -> bool {
+pub fn harms(case: Case<'_>, way: &Way<'_>, suspect: &Suspect) -> bool {
+    if !suspect.touches.is_empty() {
+        return suspect.touches.contains(&way.index);
+    }
     // A way that was not followed into any target (a published port, an address of a load balancer) may have ended
-    // in any of them.
+    // in any of them; the outer packets of a tunnel may have ended wherever it leads.
     let astray = || !case.spaces().any(|space| space.is_target() && way.visits(space));
-    suspect.touches.contains(&way.index) || (suspect.touches.is_empty() && astray())
+    let inside = || case.space(&suspect.finding.target).is_some_and(|space| way.visits(space));
+    astray() || (way.is_tunnelled(case) && inside())
 }
 
 fn charge_probes(suspect: &mut Suspect, probes: u64) {

@@ -62,6 +62,20 @@ impl Packet {
         }
     }
 
+    /// The packet that answers it; interfaces change places, too.
+    pub fn answer(&self) -> Self {
+        Self {
+            protocol: self.protocol,
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            in_interface: self.out_interface.clone(),
+            out_interface: self.in_interface.clone(),
+            reply: !self.reply,
+        }
+    }
+
     /// Does it fit all conditions of a rule?
     pub fn fits(&self, rule: &Rule) -> Fit {
         rule.matches.iter().map(|m| self.fits_match(m)).min().unwrap_or(Fit::Yes)

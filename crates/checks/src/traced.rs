@@ -2,6 +2,7 @@
 
 use crate::case::{Case, Space};
 use crate::fate::{Death, Leg, fate};
+use crate::ledger::harms;
 use crate::rule::Suspect;
 use crate::rules::netfilter::{self, Dropping};
 use crate::way::Way;
@@ -63,7 +64,7 @@ pub fn fates(case: Case<'_>, suspects: &[Suspect]) -> Vec<ProbeResult> {
     let mut probes = case.observation.probes.clone();
     for (probe, way) in probes.iter_mut().zip(case.ways).filter(|(probe, _)| probe.fate.is_empty()) {
         let mut ends: BTreeMap<End, u64> = BTreeMap::new();
-        let on_way: Vec<&Suspect> = suspects.iter().filter(|s| s.touches.contains(&way.index)).collect();
+        let on_way: Vec<&Suspect> = suspects.iter().filter(|s| harms(case, way, s)).collect();
         for death in of_lost(case, way) {
             let space = death.event.netns_inode.and_then(|inode| case.space_by_inode(inode));
             let at = places.of_death(suspects, &death);
@@ -140,6 +141,14 @@ pub fn end_by(space: Space<'_>, cause: &str) -> bool {
     let inode = Some(space.target().netns_inode);
     let here = |death: &Death<'_>| death.event.netns_inode == inode && death.place.cause == Some(cause);
     deaths(space.case).iter().any(|(_, death)| here(death))
+}
+
+/// Deaths of probes in this namespace, with the numbers of the probes: where addresses are translated on the way, only
+/// the kernel knows that they came here.
+pub fn deaths_in<'a>(space: Space<'a>) -> impl Iterator<Item = (usize, Death<'a>)> {
+    let inode = Some(space.target().netns_inode);
+    let here = deaths(space.case).into_iter().filter(move |(_, death)| death.event.netns_inode == inode);
+    here.map(|(way, death)| (way.index, death))
 }
 
 fn deaths<'a>(case: Case<'a>) -> Vec<(&'a Way<'a>, Death<'a>)> {

@@ -10,6 +10,27 @@ use whydrop_model::{Direction, ProbeResult};
 /// A way longer than this goes in circles.
 const MAX_HOPS: usize = 8;
 
+/// Kinds of links that put packets into other packets (rtnl_link_ops.kind).
+const TUNNELS: &[&str] = &[
+    "vxlan",
+    "geneve",
+    "gre",
+    "gretap",
+    "erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ipip",
+    "sit",
+    "ip6tnl",
+    "vti",
+    "vti6",
+    "xfrm",
+    "wireguard",
+    "tun",
+    "gtp",
+    "bareudp",
+];
+
 /// A probe with the namespaces that it passes.
 #[derive(Clone, Debug)]
 pub struct Way<'a> {
@@ -144,6 +165,17 @@ impl<'a> Way<'a> {
     pub fn leaves_sight(&self) -> bool {
         let paths = std::iter::once(&self.forward).chain(&self.back);
         paths.into_iter().any(|path| path.gap || path.end == End::OutOfSight)
+    }
+
+    /// True if it passes a tunnel: what is lost then is the outer packet, which has other addresses and meets other
+    /// rules than the probe.
+    pub fn is_tunnelled(&self, case: Case<'_>) -> bool {
+        let tunnel = |hop: &Hop| {
+            let space = case.space_by_inode(hop.inode);
+            let kinds = hop.outgoing.iter().filter_map(|link| space?.after.link(*link)?.kind.as_deref());
+            kinds.into_iter().any(|kind| TUNNELS.contains(&kind))
+        };
+        self.hops().any(tunnel)
     }
 
     /// The namespace that owns the probed address, if observed.

@@ -140,6 +140,7 @@ fn fixes(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Fix> {
 fn accept_rules(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Rule> {
     let hurt = touches.iter().filter_map(|i| space.case.ways.get(*i)).filter(|way| way.troubled());
     let packets = hurt.flat_map(|way| way.packets_at(space, policy.hook));
+    let packets = packets.chain(policy.fallen(space).flat_map(|(_, packet)| [packet.answer(), packet]));
     let mut rules: Vec<Rule> = vec![];
     for rule in packets.filter(|p| policy.takes(space, p)).filter_map(|p| accept_rule(&p)) {
         if rules.iter().all(|known| known.text != rule.text) {

@@ -3,9 +3,10 @@
 use super::drops::{
     Class, counted as counted_by_rules, droppers, leaves_rest_to, limits_below, speaks, was_readable,
 };
-use super::silent::{lost_packets, silent, unaccounted};
+use super::silent::{dropped_packet, lost_packets, silent, unaccounted};
 use crate::case::Space;
 use crate::packet::{Fit, Packet, reaches_end};
+use crate::traced;
 use whydrop_model::delta::Change;
 use whydrop_model::netfilter::{Chain, Family, Hook, RuleVerdict};
 
@@ -28,12 +29,24 @@ pub struct Policy<'a> {
 impl Policy<'_> {
     /// Numbers of the probes that fall to it.
     pub fn touches(&self, space: Space<'_>) -> Vec<usize> {
+        let fell: Vec<usize> = self.fallen(space).map(|(index, _)| index).collect();
         let falls = |index: &usize| {
             let way = space.case.ways.get(*index);
             let packets = way.map(|way| way.packets_at(space, self.hook)).unwrap_or_default();
-            packets.iter().any(|packet| self.takes(space, packet))
+            packets.iter().any(|packet| self.takes(space, packet)) || fell.contains(index)
         };
         (0..space.case.ways.len()).filter(falls).collect()
+    }
+
+    /// Probes that the kernel saw die at its hook, with the packet as it was there: behind a translated address the
+    /// routes do not lead here.
+    pub fn fallen(&self, space: Space<'_>) -> impl Iterator<Item = (usize, Packet)> {
+        let here = traced::deaths_in(space).filter(|(_, death)| death.hook == Some(self.hook));
+        let packets = here.filter_map(move |(way, death)| {
+            let (_, packet) = dropped_packet(space, death.event)?;
+            self.takes(space, &packet).then_some((way, packet))
+        });
+        packets.collect::<Vec<_>>().into_iter()
     }
 
     /// True if a packet at its hook may fall to it.

@@ -328,6 +328,23 @@ fn a_lost_probe_ends_at_the_rules_of_the_hook_where_it_died() {
 }
 
 #[test]
+fn a_policy_behind_a_translated_address_is_found_where_the_probes_died() {
+    // A published port: the probed address is the router's own, and the packets are forwarded.
+    let mut world = World::pair();
+    world.chain(SERVER, chain("FORWARD", Hook::Forward, RuleVerdict::Drop, vec![]), &[]);
+    world.after(SERVER, |s| {
+        if let Reading::Present(chains) = &mut s.nftables {
+            chains[0].policy_packets = Some(2);
+        }
+    });
+    world.probe("tcp://10.0.0.2:8080", 2, 2);
+    loses_answer(&mut world, 40000, "ip_forward");
+    loses_answer(&mut world, 40001, "ip_forward");
+    assert_eq!(world.found(), ["netfilter.drop_policy @ netns:server: filter FORWARD, policy"]);
+    assert_eq!((world.report().ledger.explained, world.report().ledger.unexplained), (2, 0));
+}
+
+#[test]
 fn a_probe_is_tied_to_the_rule_where_it_died() {
     // The probe goes to an address of the router that is translated to the server: routes do not show that way.
     let mut world = World::pair();

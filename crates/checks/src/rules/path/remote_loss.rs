@@ -3,7 +3,7 @@
 use crate::case::{Case, Space};
 use crate::coverage::Source;
 use crate::fate::Death;
-use crate::ledger::BY_PROBES;
+use crate::ledger::{BY_PROBES, harms};
 use crate::rule::{Suspect, manual};
 use crate::traced;
 use crate::way::Way;
@@ -87,7 +87,9 @@ fn unexplained(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> u64 {
     let here = |death: &Death<'_>| matches!(death.place.class, Class::Loss | Class::Policy);
     let seen = traced::of_lost(case, way).iter().filter(|death| here(death)).count() as u64;
     let lost = way.probe.lost;
-    let mut known = suspects.iter().filter(|s| s.touches.contains(&way.index)).peekable();
+    let tunnelled = way.is_tunnelled(case);
+    let holds = |s: &&Suspect| s.touches.contains(&way.index) || (tunnelled && harms(case, way, s));
+    let mut known = suspects.iter().filter(holds).peekable();
     if known.peek().is_none() {
         // A target that the way could not be followed into, and that loses packets, holds the answer.
         let astray = !case.spaces().any(|space| space.is_target() && way.visits(space));
