@@ -2,7 +2,8 @@
 
 use crate::rule::Rule;
 use crate::rules::{
-    app, cgroup, conntrack, link, mtu, neigh, netfilter, qdisc, route, softnet, tc, tcp, tun, udp, xdp,
+    app, bridge, cgroup, conntrack, container, link, mtu, neigh, netfilter, qdisc, route, softnet, tc, tcp,
+    tun, tunnel, udp, xdp,
 };
 
 /// Every rule that is judged, one namespace at a time.
@@ -17,6 +18,8 @@ pub const RULES: &[Rule] = &[
     tc::action_drop::RULE,
     tc::police::RULE,
     tc::bpf_drop::RULE,
+    bridge::port_blocking::RULE,
+    tunnel::vni_mismatch::RULE,
     qdisc::netem_loss::RULE,
     qdisc::shaper_drop::RULE,
     qdisc::queue_limit::RULE,
@@ -33,6 +36,7 @@ pub const RULES: &[Rule] = &[
     route::rp_filter::RULE,
     route::forwarding_off::RULE,
     route::martian_source::RULE,
+    container::route_localnet::RULE,
     route::circle::RULE,
     netfilter::drop_rule::RULE,
     netfilter::drop_policy::RULE,

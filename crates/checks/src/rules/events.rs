@@ -1,45 +1,134 @@
 //! Causes of which the kernel's drop events are the main witness: facts know which place admits which cause.
 
 use crate::case::Space;
+use crate::reconcile::BY_EVENTS;
 use crate::rule::{Judgement, Suspect, manual};
+use std::net::IpAddr;
 use whydrop_facts::{Class, place};
-use whydrop_model::{Cause, DropCount, Text};
+use whydrop_model::{Cause, DropCount, DropEvent, Text};
 
-/// True if the place of a drop admits this cause only, and the drop is harm without further conditions.
-fn is_harm(count: &DropCount, cause: &Cause) -> bool {
-    let place = place::of_count(count);
-    place.cause == Some(cause.id) && matches!(place.class, Class::Loss | Class::Policy)
+/// Least length of an IPv4 header, and length of the IPv6 header.
+const IP_HEADERS: [usize; 2] = [20, 40];
+
+/// Drop events of one cause in one namespace: those at places that admit no other, and that are harm without further
+/// conditions.
+pub struct Events<'a> {
+    counts: Vec<&'a DropCount>,
+    /// Those of which the packet was kept.
+    pub sampled: Vec<&'a DropEvent>,
 }
 
-/// Judges a cause by the drop events whose place admits no other, and by a protocol counter that counts the same
-/// packets. The interface that most of them met is the subject.
+impl<'a> Events<'a> {
+    /// Those of this cause.
+    pub fn of(space: Space<'a>, cause: &Cause) -> Self {
+        let harm = |place: place::Place| {
+            place.cause == Some(cause.id) && matches!(place.class, Class::Loss | Class::Policy)
+        };
+        Self::at(space, |count| harm(place::of_count(count)), |event| harm(place::of_event(event)))
+    }
+
+    /// Those that fit.
+    pub fn at(
+        space: Space<'a>,
+        counted: impl Fn(&DropCount) -> bool,
+        sampled: impl Fn(&DropEvent) -> bool,
+    ) -> Self {
+        let inode = Some(space.target().netns_inode);
+        let log = space.case.drop_log();
+        let events = log.into_iter().flat_map(|log| &log.sampled);
+        Self {
+            counts: space.drop_counts().filter(|count| counted(count)).collect(),
+            sampled: events.filter(|event| event.netns_inode == inode && sampled(event)).collect(),
+        }
+    }
+
+    /// How many.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|count| count.drops).sum()
+    }
+
+    /// The most frequent kind.
+    pub fn busiest(&self) -> Option<&'a DropCount> {
+        self.counts.iter().max_by_key(|count| count.drops).copied()
+    }
+
+    /// The kernel's name of the most frequent kind.
+    pub fn reason(&self) -> &'a str {
+        self.busiest().map_or("", |count| count.reason.as_str())
+    }
+
+    /// Interfaces that they met, with their number.
+    pub fn by_link(&self) -> Vec<(u32, u64)> {
+        let mut out: Vec<(u32, u64)> = vec![];
+        for (link, drops) in self.counts.iter().filter_map(|count| Some((count.link?, count.drops))) {
+            match out.iter_mut().find(|(known, _)| *known == link) {
+                Some((_, sum)) => *sum += drops,
+                None => out.push((link, drops)),
+            }
+        }
+        out
+    }
+}
+
+/// What the IP header of a sampled packet carries; none if the header was not kept.
+pub fn payload(event: &DropEvent) -> Option<&[u8]> {
+    let packet = event.packet.as_slice();
+    let [short, long] = IP_HEADERS;
+    let first = packet.first()?;
+    let header = match (first >> 4, event.source.map(|source| source.ip())) {
+        (4, Some(IpAddr::V4(_))) => (usize::from(first & 15) * 4).max(short),
+        (6, Some(IpAddr::V6(_))) => long,
+        _ => return None,
+    };
+    packet.get(header..)
+}
+
+/// Rise of a counter of snmp, netstat or snmp6.
+fn rise(space: Space<'_>, name: &str) -> u64 {
+    space.mib(name) + space.mib6(name)
+}
+
+/// Judges a cause by the drop events whose place admits no other, and by protocol counters that together count the
+/// same packets. The interface that most of them met is the subject.
 pub fn by_events(
     space: Space<'_>,
     cause: &'static Cause,
     stage: &str,
-    counter: Option<&str>,
+    counters: &[&str],
     summary: Text,
     advice: Text,
 ) -> Judgement {
-    let mine: Vec<&DropCount> = space.drop_counts().filter(|c| is_harm(c, cause)).collect();
-    let events: u64 = mine.iter().map(|c| c.drops).sum();
-    let rise = counter.map_or(0, |name| space.mib(name));
-    if events == 0 && rise == 0 {
+    let mine = Events::of(space, cause);
+    let events = mine.total();
+    let rises = || counters.iter().map(|name| (*name, rise(space, name))).filter(|(_, n)| *n > 0);
+    let counted: u64 = rises().map(|(_, n)| n).sum();
+    if events == 0 && counted == 0 {
         return Judgement::default();
     }
-    let busiest = mine.iter().max_by_key(|c| c.drops);
+    let busiest = mine.busiest();
     let subject = busiest.and_then(|c| c.interface.clone()).unwrap_or_else(|| stage.to_owned());
-    let reason = busiest.map_or("", |c| c.reason.as_str());
+    let counter = rises().max_by_key(|(_, n)| *n).map_or("", |(name, _)| name);
     let mut suspect = Suspect::new(space, cause, stage, subject, summary.phrase())
-        .packets(events.max(rise), if rise > events { counter.unwrap_or_default() } else { "drop events" })
-        .drop_events(events, reason)
+        .packets(events.max(counted), if counted > events { counter } else { BY_EVENTS })
+        .drop_events(events, mine.reason())
         .touches(space.probes_through())
         .fix(manual(advice));
     suspect.finding.direction = busiest.and_then(|c| c.direction);
-    if let Some(name) = counter.filter(|_| rise > 0) {
-        suspect = suspect.counter(name, rise);
+    for (name, n) in rises() {
+        suspect = suspect.counter(name, n);
     }
     vec![suspect].into()
+}
+
+/// A sampled drop on its way from one address to another, for tests.
+#[cfg(test)]
+pub fn sample(world: &mut crate::testing::World, index: usize, like: DropEvent, from: &str, to: &str) {
+    let netns_inode = Some(world.observation.namespaces[index].target.netns_inode);
+    let (source, destination) = (from.parse().ok(), to.parse().ok());
+    let (link, interface) = (Some(2), Some("eth0".into()));
+    if let whydrop_model::Reading::Present(log) = &mut world.observation.drops {
+        log.sampled.push(DropEvent { netns_inode, source, destination, link, interface, ..like });
+    }
 }
 
 #[cfg(test)]

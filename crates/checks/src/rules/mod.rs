@@ -1,8 +1,10 @@
 //! One file per cause, by layer.
 
 pub mod app;
+pub mod bridge;
 pub mod cgroup;
 pub mod conntrack;
+pub mod container;
 pub mod events;
 pub mod link;
 pub mod mtu;
@@ -15,5 +17,6 @@ pub mod softnet;
 pub mod tc;
 pub mod tcp;
 pub mod tun;
+pub mod tunnel;
 pub mod udp;
 pub mod xdp;

@@ -36,5 +36,5 @@ const DO: Text = text!(
 );
 
 fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "cgroup.egress", None, SUMMARY, DO)
+    by_events(space, &CAUSE, "cgroup.egress", &[], SUMMARY, DO)
 }

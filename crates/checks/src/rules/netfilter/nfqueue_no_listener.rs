@@ -43,5 +43,5 @@ const DO: Text = text!(
 );
 
 fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "netfilter", None, SUMMARY, DO)
+    by_events(space, &CAUSE, "netfilter", &[], SUMMARY, DO)
 }

@@ -40,5 +40,5 @@ const DO: Text = text!(
 );
 
 fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "route.input", None, SUMMARY, DO)
+    by_events(space, &CAUSE, "route.input", &[], SUMMARY, DO)
 }

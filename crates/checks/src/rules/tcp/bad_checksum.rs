@@ -40,5 +40,5 @@ const DO: Text = text!(
 );
 
 fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "tcp.receive", Some("Tcp.InCsumErrors"), SUMMARY, DO)
+    by_events(space, &CAUSE, "tcp.receive", &["Tcp.InCsumErrors"], SUMMARY, DO)
 }

@@ -40,5 +40,5 @@ const DO: Text = text!(
 );
 
 fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "udp.receive", Some("Udp.InCsumErrors"), SUMMARY, DO)
+    by_events(space, &CAUSE, "udp.receive", &["Udp.InCsumErrors"], SUMMARY, DO)
 }

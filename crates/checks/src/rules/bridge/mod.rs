@@ -1,0 +1,3 @@
+//! Bridges and their ports.
+
+pub mod port_blocking;

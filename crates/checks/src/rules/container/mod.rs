@@ -1,0 +1,3 @@
+//! What containers and their published ports meet.
+
+pub mod route_localnet;

@@ -1,0 +1,3 @@
+//! Tunnels and overlays.
+
+pub mod vni_mismatch;
