@@ -54,7 +54,7 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
         let Some(suspect) = out.get_mut(root) else { continue };
         suspect.besides.extend(besides(suspect, &folded));
         suspect.finding.explains.push(folded.finding.summary);
-        suspect.loses_more |= folded.finding.packets_lost.is_none();
+        suspect.loses_more |= folded.loses_more || folded.finding.packets_lost.is_none();
         suspect.touches.extend(folded.touches);
         suspect.touches.sort_unstable();
         suspect.touches.dedup();

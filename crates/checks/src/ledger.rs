@@ -12,7 +12,7 @@ use whydrop_model::{Ledger, LedgerEntry, Unexplained};
 /// what it counted; so are those that the kernel saw die where no cause is known. A cause that does not count is
 /// charged with the lost probes that are left, and what then remains is unexplained.
 pub fn charge(case: Case<'_>, suspects: &mut [Suspect], mut unclaimed: Unclaimed<'_>) -> Ledger {
-    let mut pools: Vec<u64> = suspects.iter().map(|s| s.finding.packets_lost.unwrap_or(0)).collect();
+    let mut pools: Vec<u64> = suspects.iter().map(Suspect::counted).collect();
     let mut book = Ledger::default();
     for way in case.ways.iter().filter(|way| way.lost() > 0) {
         let deaths = traced::of_lost(case, way);

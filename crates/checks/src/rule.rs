@@ -137,6 +137,12 @@ impl Suspect {
         }
     }
 
+    /// Packets that it and its consequences counted; lost probes are among them.
+    pub fn counted(&self) -> u64 {
+        let besides: u64 = self.besides.iter().map(|besides| besides.packets).sum();
+        self.finding.packets_lost.unwrap_or(0) + besides
+    }
+
     /// Sets the direction.
     pub fn direction(mut self, direction: Direction) -> Self {
         self.finding.direction = Some(direction);

@@ -59,6 +59,8 @@ pub const RULE: Rule = Rule {
         "route.blackhole",
         "route.policy_rule",
         "route.rp_filter",
+        "bridge.port_blocking",
+        "tunnel.vni_mismatch",
     ],
     judge,
 };

@@ -96,7 +96,9 @@ fn unexplained(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> u64 {
         let elsewhere = suspects.iter().any(|s| s.finding.packets_lost.is_some_and(|n| n >= lost));
         return if astray && elsewhere { 0 } else { lost.saturating_sub(seen) };
     }
-    let counted = known.map(|s| s.finding.packets_lost.filter(|_| !s.loses_more)).sum::<Option<u64>>();
+    let counted = known
+        .map(|s| s.finding.packets_lost.filter(|_| !s.loses_more).map(|_| s.counted()))
+        .sum::<Option<u64>>();
     let left = counted.map_or(0, |n| lost.saturating_sub(n.max(seen)));
     let enough = left >= LEFT_OVER && left as f64 >= way.probe.transmitted as f64 * LEFT_OVER_SHARE;
     if enough { left } else { 0 }

@@ -94,13 +94,20 @@ fn judge(space: Space<'_>) -> Judgement {
             .fix(manual(DO));
         return vec![suspect].into();
     };
+    // Each end refuses the other's frames: one mistake, told at the end that comes first.
+    let twin = twin(space, sender);
+    if twin.is_some_and(|there| comes_before(there, space)) {
+        out.excuse(space, STAGE, total);
+        return out;
+    }
+    let both = total + twin.map_or(0, |there| Events::of(there, &CAUSE).total());
     let words: [(&str, &dyn std::fmt::Display); 2] = [("sender", &sender), ("vni", &vni)];
     let device = tunnel_to(space, sender);
     let subject = device.map_or(dev, |(link, _)| link.name.clone());
     let mut suspect = Suspect::new(space, &CAUSE, STAGE, subject, SUMMARY.fill(&words))
         .direction(Direction::Receive)
-        .packets(total, BY_EVENTS)
-        .drop_events(total, events.reason());
+        .packets(both, BY_EVENTS)
+        .drop_events(both, events.reason());
     if let Some((link, own)) = device {
         let words: [(&str, &dyn std::fmt::Display); 4] =
             [("sender", &sender), ("vni", &vni), ("dev", &link.name), ("own", &own)];
@@ -114,6 +121,18 @@ fn judge(space: Space<'_>) -> Judgement {
         suspect = suspect.at_most(ONE_SIDED).fix(manual(DO));
     }
     vec![suspect].into()
+}
+
+/// The target at the other end, if it refuses frames, too.
+fn twin(space: Space<'_>, sender: IpAddr) -> Option<Space<'_>> {
+    let refuses = |there: &Space<'_>| Events::of(*there, &CAUSE).total() > 0;
+    let mut others = space.case.spaces().filter(|there| there.is_target() && !there.same(space));
+    others.find(|there| there.after.owns(sender)).filter(refuses)
+}
+
+fn comes_before(there: Space<'_>, here: Space<'_>) -> bool {
+    let place = |space: Space<'_>| here.case.spaces().position(|other| other.same(space));
+    place(there) < place(here)
 }
 
 /// The id in the VXLAN header: its bytes 4 to 6.
