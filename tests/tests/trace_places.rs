@@ -322,11 +322,11 @@ fn tc_ingress_program() {
     pair.server.run(&format!("tc filter add dev eth0 ingress bpf da obj {} sec tc", program.0.display()));
     let trace = pair.trace();
     pair.send(5, "10.99.0.2:1010", 20);
-    // A filter's action, a BPF program and a policer all look the same from here: no cause is named.
+    // A filter's action, a BPF program and a policer all look the same from there: what is attached decides.
     let place = Place {
         reason: "TC_INGRESS",
         stage: "tc.ingress",
-        cause: None,
+        cause: Some("tc.bpf_drop"),
         drops: 5,
         books: Books::Charged("tc.bpf_drop"),
     };

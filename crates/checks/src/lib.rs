@@ -20,6 +20,7 @@ pub mod route;
 pub mod rule;
 pub mod rules;
 mod sequence;
+pub mod settings;
 #[cfg(test)]
 mod testing;
 mod traced;

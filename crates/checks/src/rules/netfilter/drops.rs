@@ -45,6 +45,23 @@ pub enum Class {
     Bridge,
 }
 
+impl Class {
+    /// The cause that it is.
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::Drop => super::drop_rule::CAUSE.id,
+            Self::Reject => super::reject_rule::CAUSE.id,
+            Self::RateLimit => super::rate_limit::CAUSE.id,
+            Self::Connlimit => super::connlimit::CAUSE.id,
+            Self::Quota => super::quota::CAUSE.id,
+            Self::Invalid => super::invalid_drop::CAUSE.id,
+            Self::Ingress => super::ingress_drop::CAUSE.id,
+            Self::Arp => super::arp_drop::CAUSE.id,
+            Self::Bridge => super::bridge_drop::CAUSE.id,
+        }
+    }
+}
+
 /// A rule that can drop.
 #[derive(Clone)]
 pub struct Dropping<'a> {

@@ -17,6 +17,7 @@ mod judge;
 
 pub use drops::Dropping;
 pub use judge::rules_of;
+pub use silent::cause_of;
 
 mod policy;
 mod silent;

@@ -1,6 +1,6 @@
 //! Rules without counter: which of them took the packets that no counter explains.
 
-use super::drops::{AT_NETFILTER, Dropping, FIRST_EPHEMERAL_PORT, counted};
+use super::drops::{AT_NETFILTER, Dropping, FIRST_EPHEMERAL_PORT, counted, droppers};
 use super::policy;
 use crate::case::Space;
 use crate::packet::{Fit, Packet};
@@ -89,6 +89,21 @@ fn share_out(space: Space<'_>, all: &[Dropping<'_>], events: u64) -> BTreeMap<us
     }
     votes.retain(|_, (n, _)| *n > 0);
     votes
+}
+
+/// The cause of a single drop: the kind of the rule that takes such a packet at its hook, or the policy behind them.
+pub fn cause_of(space: Space<'_>, event: &DropEvent) -> Option<&'static str> {
+    let (_, packet) = dropped_packet(space, event)?;
+    let hook = place::hook(event)?;
+    let all = droppers(space);
+    let at_hook = all.iter().filter(|d| d.hooks.contains(&hook));
+    let fits = at_hook.map(|d| (d.class.cause(), d.best_fit(space, std::slice::from_ref(&packet))));
+    let best = fits.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    match best.filter(|(_, fit)| *fit != Fit::No) {
+        Some((cause, Fit::Yes)) => Some(cause),
+        _ if policy::takes_for_sure(space, hook, &packet) => Some(super::drop_policy::CAUSE.id),
+        maybe => maybe.map(|(cause, _)| cause),
+    }
 }
 
 /// True if each netfilter drop of this namespace was sampled.

@@ -96,6 +96,20 @@ pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summar
     judgement
 }
 
+/// The cause of drops in the queues of a device, if they are all of one kind.
+pub fn cause_at(space: Space<'_>, link: u32) -> Option<&'static str> {
+    let kinds = [
+        (Class::Netem, super::netem_loss::CAUSE.id),
+        (Class::Shaper, super::shaper_drop::CAUSE.id),
+        (Class::Limit, super::queue_limit::CAUSE.id),
+        (Class::Blackhole, super::blackhole::CAUSE.id),
+    ];
+    let here = || space.after.qdiscs.iter().filter(|qdisc| qdisc.link == link);
+    let is = |class| here().any(|qdisc| limiter_of(space, qdisc, class).is_some());
+    let mut found = kinds.into_iter().filter(|(class, _)| is(*class)).map(|(_, cause)| cause);
+    found.next().filter(|_| found.next().is_none())
+}
+
 /// The qdisc at fault for the drops of `qdisc`, if it is of this kind: itself, or the shaper above it.
 fn limiter_of<'a>(space: Space<'a>, qdisc: &'a Qdisc, class: Class) -> Option<&'a Qdisc> {
     if qdisc.parent == TC_INGRESS {

@@ -6,5 +6,8 @@ pub mod queue_limit;
 pub mod shaper_drop;
 
 mod drops;
+
+pub use drops::cause_at;
+
 #[cfg(test)]
 mod tests;

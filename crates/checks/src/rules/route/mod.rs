@@ -22,7 +22,7 @@ use whydrop_facts::Class;
 use whydrop_facts::place::{self, Place};
 use whydrop_model::action::{Action, RouteSpec};
 use whydrop_model::snapshot::{NextHop, Route};
-use whydrop_model::{Applicability, Direction, Fix, Text, text};
+use whydrop_model::{Applicability, Direction, DropEvent, Fix, Text, text};
 
 /// RT_TABLE_MAIN.
 const MAIN: u32 = 254;
@@ -42,11 +42,32 @@ fn dropped(space: Space<'_>) -> impl Iterator<Item = Ending> {
     let inode = Some(space.target().netns_inode);
     let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
     let here = sampled.filter(move |e| e.netns_inode == inode && is_decision(place::of_event(e)));
-    here.filter_map(|event| {
-        let (from, to) = (event.source?.ip(), event.destination?.ip());
-        let incoming = event.link.filter(|_| event.direction != Some(Direction::Transmit));
-        Some(Ending { to, from: Some(from), incoming })
-    })
+    here.filter_map(ending)
+}
+
+/// The cause of a single drop by a routing decision, if a route or a rule refuses it or there is none.
+pub fn cause_of(space: Space<'_>, event: &DropEvent) -> Option<&'static str> {
+    // Reasons that name their cause, such as rp_filter, are no matter of the way there.
+    if !is_decision(place::of_event(event)) || !is_silent(event) {
+        return None;
+    }
+    match ending(event)?.lookup(space) {
+        Lookup::Refused(_) => Some(blackhole::CAUSE.id),
+        Lookup::RefusedByRule(_) => Some(policy_rule::CAUSE.id),
+        Lookup::Missing => Some(no_route::CAUSE.id),
+        _ => None,
+    }
+}
+
+/// True if the reason says no more than that there was no way.
+fn is_silent(event: &DropEvent) -> bool {
+    matches!(event.reason.as_str(), "" | "NOT_SPECIFIED" | "IP_INNOROUTES" | "IP_OUTNOROUTES")
+}
+
+fn ending(event: &DropEvent) -> Option<Ending> {
+    let (from, to) = (event.source?.ip(), event.destination?.ip());
+    let incoming = event.link.filter(|_| event.direction != Some(Direction::Transmit));
+    Some(Ending { to, from: Some(from), incoming })
 }
 
 fn is_decision(place: Place) -> bool {

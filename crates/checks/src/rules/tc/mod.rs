@@ -38,6 +38,22 @@ enum Found {
     Bpf,
 }
 
+/// The cause of drops by the filters of a device in one direction, if only one kind of them can drop.
+pub fn cause_at(space: Space<'_>, link: u32, transmits: bool) -> Option<&'static str> {
+    let here = |f: &&TcFilter| f.link == link && (side(f.parent) == "egress") == transmits;
+    let filters: Vec<&TcFilter> = space.after.filters.iter().filter(here).collect();
+    let acts = |kind: &str| filters.iter().flat_map(|f| &f.actions).any(|action| action.kind == kind);
+    let programs = filters.iter().any(|f| f.kind == "bpf");
+    let kinds = [
+        // A program attached by tcx is no filter: nothing else drops on arrival where there is none.
+        (programs || (filters.is_empty() && !transmits), bpf_drop::CAUSE.id),
+        (acts("gact"), action_drop::CAUSE.id),
+        (acts("police"), police::CAUSE.id),
+    ];
+    let mut found = kinds.into_iter().filter(|(there, _)| *there).map(|(_, cause)| cause);
+    found.next().filter(|_| space.after.filters.is_present() && found.next().is_none())
+}
+
 fn judge_filters(space: Space<'_>, cause: &'static Cause, found: Found, summary: Text) -> Judgement {
     let links = space.links();
     let suspects = links.flat_map(|link| match found {

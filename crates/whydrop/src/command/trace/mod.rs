@@ -21,9 +21,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use summary::Summary;
 use view::View;
+use whydrop_checks::settings::Settings;
 use whydrop_facts::Class;
 use whydrop_facts::place::Place;
-use whydrop_host::targets;
+use whydrop_host::Netns;
+use whydrop_host::collect::{self, Context};
+use whydrop_host::targets::{self, Resolved};
 use whydrop_host::trace::{Step, TraceOptions, Tracer};
 use whydrop_model::shell::sanitize;
 use whydrop_model::{DropEvent, Target, text};
@@ -127,7 +130,7 @@ pub fn run(args: TraceArgs) -> Result<u8> {
     })?;
     announce(&tracer, &targets)?;
 
-    let mut view = View::new(&args, &filter, &targets)?;
+    let mut view = View::new(&args, &filter, &targets, settings(&resolved))?;
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut failure = None;
     while !cancel.load(Ordering::Acquire) && end.is_none_or(|end| Instant::now() < end) && failure.is_none() {
@@ -150,9 +153,16 @@ pub fn run(args: TraceArgs) -> Result<u8> {
     if let Some(error) = failure {
         return Err(error);
     }
-    let summary = Summary::new(&log, step, view.sampled, &targets, &view.stages);
+    let summary = Summary::new(&log, step, view.sampled, &targets, &view.places);
     view.finish(&log.counts, &summary)?;
     Ok(0)
+}
+
+/// What is set in the namespaces now: it tells apart what one place of the kernel cannot.
+fn settings(targets: &[Resolved]) -> Settings {
+    let netns: Vec<&Netns> = targets.iter().map(|resolved| &resolved.netns).collect();
+    let snapshots = collect::snapshots(&netns, &Context::read(&netns));
+    Settings::new(targets.iter().map(|resolved| resolved.target.clone()).zip(snapshots).collect())
 }
 
 /// Says on stderr that it has begun, so that silence afterwards means something.

@@ -41,34 +41,44 @@ struct Row<'a> {
 /// Target, reason, function, cause, class.
 type Key<'a> = (Option<&'a str>, &'a str, &'a str, Option<&'a str>, &'a str);
 
-/// Stages of sampled drops by namespace, reason and function. Counts have no stack, hence no netfilter hook; where
-/// all samples of a kind died in one hook, the count is taken to have died there, too.
+/// What samples told of the places of a kind of drop. Counts have neither stack nor packet, hence no netfilter hook and
+/// no rule; where all samples of a kind died in one hook, or of one cause, the count is taken to have done so, too.
 #[derive(Default)]
-pub struct Stages(HashMap<(Option<u64>, String, String), Option<&'static str>>);
+pub struct Places(HashMap<(Option<u64>, String, String), Agreed>);
 
-impl Stages {
+/// None where samples differ.
+struct Agreed {
+    stage: Option<&'static str>,
+    cause: Option<Option<&'static str>>,
+}
+
+impl Places {
     /// Learns from a sampled drop.
-    pub fn learn(&mut self, event: &DropEvent, stage: &'static str) {
+    pub fn learn(&mut self, event: &DropEvent, place: &Place) {
         let key = (event.netns_inode, event.reason.clone(), event.function.clone());
-        let known = self.0.entry(key).or_insert(Some(stage));
-        if *known != Some(stage) {
-            *known = None;
-        }
+        let known = Agreed { stage: Some(place.stage), cause: Some(place.cause) };
+        let known = self.0.entry(key).or_insert(known);
+        known.stage = known.stage.filter(|stage| *stage == place.stage);
+        known.cause = known.cause.filter(|cause| *cause == place.cause);
     }
 
-    fn of(&self, count: &DropCount) -> Option<&'static str> {
-        self.0.get(&(count.netns_inode, count.reason.clone(), count.function.clone())).copied().flatten()
+    /// The place of what was only counted.
+    fn of(&self, count: &DropCount) -> Place {
+        let place = place::of_count(count);
+        let key = (count.netns_inode, count.reason.clone(), count.function.clone());
+        let Some(known) = self.0.get(&key) else { return place };
+        let cause = known.cause.unwrap_or(place.cause);
+        Place { stage: known.stage.unwrap_or(place.stage), cause, ..place }
     }
 }
 
 impl<'a> Summary<'a> {
     /// Adds up what differs only in interface, protocol or direction; the largest first.
-    pub fn new(log: &'a DropLog, step: Step, sampled: u64, targets: &'a Targets, stages: &Stages) -> Self {
+    pub fn new(log: &'a DropLog, step: Step, sampled: u64, targets: &'a Targets, places: &Places) -> Self {
         let mut rows: BTreeMap<Key<'_>, Row<'_>> = BTreeMap::new();
         for count in &log.counts {
             let target = targets.by_inode(count.netns_inode);
-            let mut place = place::of_count(count);
-            place.stage = stages.of(count).unwrap_or(place.stage);
+            let place = places.of(count);
             let id = target.map(|target| target.id.as_str());
             rows.entry((id, &count.reason, &count.function, place.cause, place.class.id()))
                 .or_insert(Row {

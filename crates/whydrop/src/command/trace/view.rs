@@ -2,7 +2,7 @@
 
 use super::filter::{Filter, Verdict};
 use super::pace::{Pace, Withheld};
-use super::summary::{Stages, Summary};
+use super::summary::{Places, Summary};
 use super::{Line, Targets, TraceArgs, json, line, pcapng};
 use crate::failure::Refusal;
 use crate::settings::lang;
@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant};
+use whydrop_checks::settings::Settings;
 use whydrop_facts::place;
 use whydrop_host::trace::Step;
 use whydrop_model::shell::sanitize;
@@ -30,8 +31,10 @@ pub struct View<'a> {
     capture: Option<pcapng::Writer<BufWriter<File>>>,
     /// Drops that passed the filter or not, but were sampled.
     pub sampled: u64,
-    /// What samples told of the hooks.
-    pub stages: Stages,
+    /// What samples told of their places.
+    pub places: Places,
+    /// What is set in the targets.
+    settings: Settings,
     /// On a terminal only: pipes get every sampled drop.
     pace: Option<Pace>,
     last_drop: Instant,
@@ -40,7 +43,12 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// Opens the capture file and, on a terminal, writes the names of the columns.
-    pub fn new(args: &TraceArgs, filter: &'a Filter, targets: &'a Targets) -> Result<Self> {
+    pub fn new(
+        args: &TraceArgs,
+        filter: &'a Filter,
+        targets: &'a Targets,
+        settings: Settings,
+    ) -> Result<Self> {
         let capture = match &args.pcapng {
             Some(path) => {
                 let fail = || {
@@ -69,7 +77,8 @@ impl<'a> View<'a> {
             json: args.json,
             capture,
             sampled: 0,
-            stages: Stages::default(),
+            places: Places::default(),
+            settings,
             pace: paced.then(|| Pace::new(Instant::now(), style.lines())),
             style,
             last_drop: Instant::now(),
@@ -80,9 +89,10 @@ impl<'a> View<'a> {
     /// Takes one sampled drop.
     pub fn show(&mut self, event: &DropEvent) -> Result<()> {
         self.sampled += 1;
-        let line =
-            Line { event, place: place::of_event(event), target: self.targets.by_inode(event.netns_inode) };
-        self.stages.learn(event, line.place.stage);
+        let mut place = place::of_event(event);
+        place.cause = self.settings.cause(event, &place);
+        self.places.learn(event, &place);
+        let line = Line { event, place, target: self.targets.by_inode(event.netns_inode) };
         match self.filter.judge(&line) {
             Verdict::Show => {}
             Verdict::Harmless => {
