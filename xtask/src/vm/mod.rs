@@ -37,7 +37,7 @@ pub struct Options {
     /// Run only the tests whose name contains this
     #[arg(long, default_value = "")]
     pub filter: String,
-    /// Run this shell command in the guests instead of the tests
+    /// Run this shell command in the guests instead of the tests; the program is /payload/whydrop
     #[arg(long)]
     pub exec: Option<String>,
     /// QEMU accelerator; `kvm` is faster where it works
@@ -65,7 +65,9 @@ pub fn run(options: &Options) -> Result<()> {
     let kernels =
         options.kernels.iter().map(|name| kernel::Kernel::fetch(name, &cache)).collect::<Result<Vec<_>>>()?;
     let (payload, script) = match &options.exec {
-        Some(command) => (Vec::new(), step("exec", command)),
+        Some(command) => {
+            (vec![("whydrop".to_owned(), programs::whydrop_optimised()?)], step("exec", command))
+        }
         None => tests(&options.filter)?,
     };
     let base = image::Base::build(&directory, &payload, &script)?;

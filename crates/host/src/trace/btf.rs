@@ -79,23 +79,33 @@ impl Blob {
         })
     }
 
-    /// The same types under the same numbers, up to the last one that `object` can mean; the others are empty.
-    /// `object` is a compiled program, each of whose strings may be the name of a type; `more` are names beside those.
+    /// The same types under the same numbers, up to the last one that `object` can mean or that such a one is made of;
+    /// the others are empty. `object` is a compiled program, each of whose strings may be the name of a type; `more`
+    /// are names beside those.
     pub fn for_program(&self, object: &[u8], more: &[&str]) -> Option<Vec<u8>> {
         let sections = self.sections()?;
         let names = object.split(|&byte| byte == 0).map(without_flavour);
         let names: HashSet<&[u8]> = names.chain(more.iter().map(|name| name.as_bytes())).collect();
         let wanted = |name: u32| name != 0 && sections.bytes(name).is_some_and(|name| names.contains(name));
+        let is_open = |of_kernel: &Type<'_>| match of_kernel.kind {
+            kind if NEVER.contains(&kind) => false,
+            ENUM => wanted(of_kernel.name),
+            // Members without a name of their own lie in nameless ones.
+            STRUCT | UNION => of_kernel.name == 0 || wanted(of_kernel.name),
+            _ => true,
+        };
+        let named = |of_kernel: &Type<'_>| {
+            matches!(of_kernel.kind, STRUCT | UNION | ENUM | TYPEDEF) && wanted(of_kernel.name)
+        };
+        let reached = sections.reached_from(named, is_open);
         let mut kept = Kept { types: vec![], strings: vec![0], end: 0, sections };
-        for of_kernel in sections.types() {
-            let named = wanted(of_kernel.name);
-            match of_kernel.kind {
-                kind if NEVER.contains(&kind) => kept.nothing(),
-                STRUCT | UNION | ENUM | TYPEDEF if named => kept.whole(of_kernel, true)?,
-                // Members without a name of their own lie in these; the types of members are found through those.
-                STRUCT | UNION if of_kernel.name != 0 => kept.nothing(),
-                ENUM => kept.nothing(),
-                _ => kept.whole(of_kernel, false)?,
+        for (of_kernel, reached) in sections.types().zip(reached) {
+            match reached && is_open(&of_kernel) {
+                true => kept.whole(of_kernel, named(&of_kernel))?,
+                false => kept.nothing(),
+            }
+            if reached {
+                kept.end = kept.types.len();
             }
         }
         let Kept { mut types, strings, end, .. } = kept;
@@ -125,6 +135,34 @@ impl<'a> Sections<'a> {
         })
     }
 
+    /// For each type whether it is one of `first`, or what such a one is made of, looking only into those that are
+    /// open. Types mention others before and behind them: looked through until nothing new is found.
+    fn reached_from(
+        self,
+        first: impl Fn(&Type<'_>) -> bool,
+        is_open: impl Fn(&Type<'_>) -> bool,
+    ) -> Vec<bool> {
+        let mut reached: Vec<bool> = self.types().map(|of_kernel| first(&of_kernel)).collect();
+        loop {
+            let mut again = false;
+            for (index, of_kernel) in self.types().enumerate() {
+                if reached.get(index) != Some(&true) || !is_open(&of_kernel) {
+                    continue;
+                }
+                // Number 0 is `void`; the first type is number 1.
+                for part in of_kernel.parts().filter_map(|number| (number as usize).checked_sub(1)) {
+                    if let Some(known) = reached.get_mut(part).filter(|known| !**known) {
+                        *known = true;
+                        again |= part < index;
+                    }
+                }
+            }
+            if !again {
+                return reached;
+            }
+        }
+    }
+
     /// A name. `base` are the strings of the kernel when these are a module's.
     pub fn name(self, offset: u32, base: &'a [u8]) -> Option<&'a str> {
         let bytes = match (offset as usize).checked_sub(base.len()) {
@@ -140,6 +178,20 @@ impl<'a> Sections<'a> {
 }
 
 impl<'a> Type<'a> {
+    /// Numbers of the types that it is made of.
+    fn parts(self) -> impl Iterator<Item = u32> + 'a {
+        let bytes = self.bytes;
+        let (first, step): (&[usize], usize) = match self.kind {
+            2 | 8..=11 | 18 => (&[8], 0), // PTR, TYPEDEF, qualifiers, TYPE_TAG
+            3 => (&[TYPE, TYPE + 4], 0),  // ARRAY: element and index
+            STRUCT | UNION => (&[], 12),  // members: name, type, offset
+            _ => (&[], 0),
+        };
+        let members = bytes.get(TYPE..).filter(|_| step > 0).into_iter();
+        let members = members.flat_map(move |m| m.chunks_exact(step.max(1))).filter_map(|m| word(m, 4));
+        first.iter().filter_map(move |at| word(bytes, *at)).chain(members)
+    }
+
     /// Offsets of the names of an enumeration's values, with the values.
     pub fn values(self) -> impl Iterator<Item = (u32, u32)> + 'a {
         let values = if self.kind == ENUM { self.bytes.get(TYPE..) } else { None };
@@ -185,9 +237,6 @@ impl Kept<'_> {
                 self.types.extend(name.to_ne_bytes());
                 self.types.extend(member.get(4..)?);
             }
-        }
-        if named {
-            self.end = self.types.len();
         }
         Some(())
     }
@@ -259,6 +308,21 @@ mod tests {
         assert_eq!(told, expected);
         let members = sections.types().nth(4).expect("the union").bytes;
         assert_eq!(sections.name(word(members, 12).expect("a member"), &[]), Some("family"));
+    }
+
+    #[test]
+    fn what_a_type_is_made_of_may_stand_behind_it() {
+        // 1 struct `sock` of a nameless union, 2 that union, 3 struct `other`, 4 the int inside the union.
+        let types: [&[u32]; 4] = [
+            &[1, (4 << 24) | 1, 4, 0, 2, 0],
+            &[0, (5 << 24) | 1, 4, 12, 4, 0],
+            &[6, 4 << 24, 0],
+            &[0, 1 << 24, 4, 32],
+        ];
+        let kernel = Blob::of(&types.concat(), b"\0sock\0other\0family\0");
+        let cut = Blob(kernel.for_program(b"sock\0", &[]).expect("valid"));
+        let kinds: Vec<_> = cut.sections().expect("valid").types().map(|t| t.kind).collect();
+        assert_eq!(kinds, [4, 5, 7, 1]);
     }
 
     #[test]
