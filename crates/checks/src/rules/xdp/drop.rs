@@ -3,6 +3,7 @@
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::rule::{Judgement, Rule, Suspect, manual};
+use whydrop_facts::place;
 use whydrop_model::delta::Change;
 use whydrop_model::{Cause, Direction, Text, text};
 
@@ -42,21 +43,21 @@ const ATTACHED: Text =
     text!("{dev} has an XDP program, id {id} ({mode})", "{dev} 挂有 XDP 程序，id {id}（{mode}）");
 const COUNTED: Text = text!("the driver counted {n} frames dropped by XDP", "驱动计数：XDP 丢弃 {n} 帧");
 const DETACH: Text =
-    text!("detach the program: ip link set dev DEV xdp off", "卸载该程序：ip link set dev DEV xdp off");
+    text!("detach the program: ip link set dev {dev} xdp off", "卸载该程序：ip link set dev {dev} xdp off");
 
 fn judge(space: Space<'_>) -> Judgement {
     let suspects = space.links().filter_map(|link| {
         let xdp = link.xdp.as_ref()?;
         let dev = link.name.as_str();
-        let generic = space
-            .drop_counts()
-            .filter(|c| c.function.starts_with("do_xdp_generic") || c.reason.starts_with("XDP"));
+        let generic = space.drop_counts().filter(|c| place::of_count(c).cause == Some(CAUSE.id));
         let events: u64 = generic.filter(|c| c.link.is_none_or(|i| i == link.index)).map(|c| c.drops).sum();
         let counted = driver_drops(space, dev);
         let lost = events.max(counted);
         if lost == 0 {
             return None;
         }
+        let mut detach = manual(DETACH);
+        detach.title = DETACH.fill(&[("dev", &dev)]);
         let id = xdp.program.map_or_else(|| "?".to_owned(), |id| id.to_string());
         let attached = ATTACHED.fill(&[("dev", &dev), ("id", &id), ("mode", &xdp.mode)]);
         let mut suspect =
@@ -66,7 +67,7 @@ fn judge(space: Space<'_>) -> Judgement {
                 .evidence(attached, "links", &["ip", "link", "show", "dev", dev])
                 .drop_events(events, "do_xdp_generic")
                 .touches(space.probes_via(link.index))
-                .fix(manual(DETACH));
+                .fix(detach);
         if counted > 0 {
             suspect = suspect.evidence(COUNTED.fill(&[("n", &counted)]), "ethtool", &["ethtool", "-S", dev]);
         }
