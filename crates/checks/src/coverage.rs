@@ -175,7 +175,8 @@ pub fn list<'a>(observation: &'a Observation, spaces: &[Space<'a>]) -> Vec<Cover
     let mut events = status(&observation.drops);
     if let Some(log) = observation.drops.get() {
         events.1 = match log.tracer_lost {
-            0 => log.step.clone(),
+            0 if log.knows_namespaces() => log.step.clone(),
+            0 => format!("{}, of the whole machine: namespaces are not told apart", log.step),
             n => format!("{}, {n} events lost by the tracer", log.step),
         };
     }

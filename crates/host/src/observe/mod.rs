@@ -273,7 +273,8 @@ fn drops(tracer: Option<std::result::Result<Recording, LadderReport>>) -> Readin
         None => Reading::Absent("not wanted (--no-trace)".to_owned()),
         Some(Ok(recording)) => recording.stop().map_or_else(|e| e.reading(TRACING), Reading::Present),
         Some(Err(ladder)) if ladder.is_denied() => Reading::Denied(TRACING.to_owned()),
-        Some(Err(ladder)) => Reading::Absent(ladder.to_string()),
+        // The kernel has drops, and no way to them worked: that hides something.
+        Some(Err(ladder)) => Reading::Failed(ladder.to_string()),
     }
 }
 
