@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long, default_value = "tcg,thread=multi")]
     pub accelerator: String,
     /// Seconds that one guest may take
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 900)]
     pub deadline: u64,
 }
 
