@@ -5,7 +5,7 @@
 
 use crate::case::{Case, Space};
 use crate::rules::{netfilter, qdisc, route, tc};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use whydrop_facts::place::Place;
 use whydrop_model::snapshot::MachineSnapshot;
@@ -19,11 +19,11 @@ const FIRST_EPHEMERAL_PORT: u16 = 32768;
 /// Namespaces as they were read once.
 pub struct Settings {
     observation: Observation,
-    known: HashMap<Kind, Option<&'static str>>,
+    known: BTreeMap<Kind, Option<&'static str>>,
 }
 
 /// Drops that meet the same settings.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
     netns: Option<u64>,
     stage: &'static str,
@@ -56,7 +56,7 @@ impl Settings {
                 probes: vec![],
                 probe_skips: vec![],
             },
-            known: HashMap::new(),
+            known: BTreeMap::new(),
         }
     }
 
