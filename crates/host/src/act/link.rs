@@ -3,6 +3,7 @@
 use super::{Announce, Undo, changed, find_link, route};
 use crate::error::{Error, Result};
 use crate::sys::netlink::Netlink;
+use crate::sys::netns::Netns;
 use netlink_bindings::rt_link;
 use std::time::{Duration, Instant};
 use whydrop_model::Action;
@@ -41,21 +42,25 @@ pub(super) fn state(dev: &str, up: bool, announce: &mut Announce<'_>) -> Result<
             &e,
         )
     })?;
-    if up {
-        settle(&mut netlink, dev)?;
-    }
     Ok(undo)
 }
 
-/// Waits until a link that was switched on carries packets, so that what is measured next is the link and not its
-/// start: the kernel gives it its queue from a work item up to a second later (net/core/link_watch.c). A link without
-/// carrier stays as it is: that is not this change's doing.
-fn settle(netlink: &mut Netlink, dev: &str) -> Result<()> {
+/// Waits until the links of these namespaces carry packets, so that what is measured after a change is the change and
+/// not its start: a link that got its carrier gets its queue from a work item up to a second later, its other end at a
+/// time of its own (net/core/link_watch.c). A link without carrier is not waited for: that is no matter of time. What
+/// cannot be read here is met, and said, by the measurement that follows.
+pub fn settle<'a>(namespaces: impl Iterator<Item = &'a Netns>) {
     let deadline = Instant::now() + SETTLING;
-    while Instant::now() < deadline && find_link(netlink, dev)?.operstate != "up" {
-        std::thread::sleep(POLL);
+    for netns in namespaces {
+        while Instant::now() < deadline && matches!(netns.run(has_starting_links), Ok(Ok(true))) {
+            std::thread::sleep(POLL);
+        }
     }
-    Ok(())
+}
+
+fn has_starting_links() -> Result<bool> {
+    let links = crate::source::link::read(&mut Netlink::route()?)?;
+    Ok(links.iter().any(|found| found.link.up && found.link.lower_up && found.link.operstate == "down"))
 }
 
 /// `ip link set dev DEV mtu N`.
