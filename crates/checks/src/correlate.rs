@@ -2,6 +2,7 @@
 
 use crate::case::{Case, Space};
 use crate::rule::{Besides, Rule, Suspect};
+use crate::segment;
 use whydrop_model::{Evidence, Finding, Phrase, Severity, Text, text};
 
 /// Confidence by the number of witnesses of different kind: one alone can err.
@@ -26,6 +27,11 @@ const CONSEQUENCES: &[&str] = &[
 /// Layers whose losses make TCP wait and send again.
 const LOSSY_LAYERS: &[&str] =
     &["link", "qdisc", "tc", "xdp", "neigh", "route", "mtu", "netfilter", "conntrack", "softnet", "path"];
+
+/// Causes that hold for some addresses only. Whether they concern another cause's packets, only a probe tells that met
+/// both, or the rule of that cause.
+const ACT_BY_ADDRESS: &[&str] =
+    &["route.blackhole", "route.no_route", "route.no_return_route", "route.policy_rule", "route.rp_filter"];
 
 const PROBE_LOST: Text = text!("probe {url} lost {percent} %", "探测 {url} 丢失 {percent}%");
 const PROBE_LATE: Text = text!("probe {url}: {n} answers came late", "探测 {url}：{n} 个应答迟到");
@@ -73,14 +79,20 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
     out
 }
 
-/// The packets that a consequence counted, unless its root stands for the same ones: without a counter of its own, or
-/// with one of the same layer, which may have seen them.
+/// The packets that a consequence counted. Where its root may have counted the same ones, with a counter of the same
+/// layer, only those that have drop events of their own.
 fn besides(root: &Suspect, folded: &Suspect) -> Vec<Besides> {
     let layer = |s: &Suspect| s.finding.cause.split('.').next().map(str::to_owned);
     let is_way_of_acting = folded.follows.contains(&root.finding.cause.as_str());
     let mut out = folded.besides.clone();
-    let apart = is_way_of_acting || (root.finding.packets_lost.is_some() && layer(root) != layer(folded));
-    if let Some(packets) = folded.finding.packets_lost.filter(|n| apart && *n > 0) {
+    let counts = |s: &Suspect| s.finding.packets_lost.is_some();
+    let packets = match folded.finding.packets_lost {
+        Some(all) if is_way_of_acting || (counts(root) && layer(root) != layer(folded)) => all,
+        Some(_) if counts(root) => folded.witnessed,
+        // The root takes over what it counted.
+        _ => 0,
+    };
+    if packets > 0 {
         let finding = &folded.finding;
         let source = finding.counted_by.clone().unwrap_or_default();
         out.push(Besides { target: finding.target.clone(), stage: finding.stage.clone(), packets, source });
@@ -91,33 +103,38 @@ fn besides(root: &Suspect, folded: &Suspect) -> Vec<Besides> {
 /// The suspect of which number `i` is a consequence.
 fn cause_of(case: Case<'_>, suspects: &[(&Rule, Suspect)], i: usize) -> Option<usize> {
     let (rule, suspect) = suspects.get(i)?;
-    let follows = |cause: &str| rule.consequence_of.contains(&cause) || suspect.follows.contains(&cause);
     suspects.iter().enumerate().position(|(j, (_, other))| {
+        let cause = other.finding.cause.as_str();
+        let named = suspect.follows.contains(&cause);
+        let by_place = named || !ACT_BY_ADDRESS.contains(&cause);
         i != j
-            && follows(&other.finding.cause)
+            && suspect.finding.cause != cause
+            && (named || rule.consequence_of.contains(&cause))
             // The specific tie goes before the general one; both at once would be a circle.
             && !other.follows.contains(&suspect.finding.cause.as_str())
-            && (suspect.finding.cause != other.finding.cause)
-            && meet(case, suspect, other)
+            && (share_a_probe(suspect, other) || by_place && are_near(case, suspect, other))
     })
 }
 
-/// True if both lie in one namespace, on the way of one probe, or at two devices that are joined.
-fn meet(case: Case<'_>, a: &Suspect, b: &Suspect) -> bool {
-    if a.finding.target == b.finding.target || a.touches.iter().any(|probe| b.touches.contains(probe)) {
-        return true;
-    }
+fn share_a_probe(a: &Suspect, b: &Suspect) -> bool {
+    a.touches.iter().any(|probe| b.touches.contains(probe))
+}
+
+/// True if frames of one can meet the other: on one segment if both are about interfaces, else in one namespace or in
+/// two that are joined.
+fn are_near(case: Case<'_>, a: &Suspect, b: &Suspect) -> bool {
     let (Some(here), Some(there)) = (case.space(&a.finding.target), case.space(&b.finding.target)) else {
         return false;
     };
-    let joined = |here: Space<'_>, there: Space<'_>| {
-        here.links().any(|link| {
-            // What is stacked on a device of the other (a macvlan) names its namespace.
-            link.link_netns_inode == Some(there.target().netns_inode)
-                || here.peer(link).is_some_and(|(space, _)| space.same(there))
-        })
-    };
-    joined(here, there) || joined(there, here)
+    match a.device.and_then(|index| here.after.link(index)) {
+        Some(link) => segment::of(here, link)
+            .into_iter()
+            .any(|(space, link)| space.same(there) && b.device.is_none_or(|index| index == link.index)),
+        None => {
+            here.same(there)
+                || here.links().flat_map(|link| segment::of(here, link)).any(|(space, _)| space.same(there))
+        }
+    }
 }
 
 /// Adds the probes as witnesses, what each finding explains, its severity and its confidence; orders by cost.
@@ -203,4 +220,85 @@ fn confidence(evidence: &[Evidence]) -> f64 {
     kinds.sort_unstable();
     kinds.dedup();
     CONFIDENCE[kinds.len().min(CONFIDENCE.len() - 1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::events::sample;
+    use crate::testing::*;
+    use whydrop_model::snapshot::{Neighbour, QdiscOptions};
+    use whydrop_model::{DropEvent, Reading, Snapshot};
+
+    fn routes(world: &mut World, index: usize, change: impl Fn(&mut Vec<whydrop_model::snapshot::Route>)) {
+        world.both(index, |s: &mut Snapshot| {
+            if let Reading::Present(routes) = &mut s.routes {
+                change(routes);
+            }
+        });
+    }
+
+    /// A server that filters what comes from this source, strictly, and whose routes refuse 10.3.0.0/24.
+    fn filtering(source: &str) -> World {
+        let mut world = World::pair();
+        routes(&mut world, SERVER, |routes| routes.push(route("10.3.0.0/24", "blackhole", None, None)));
+        let strict = Reading::Present("1".to_owned());
+        world.both(SERVER, |s| drop(s.sysctls.insert("net.ipv4.conf.eth0.rp_filter".into(), strict.clone())));
+        world.rises(SERVER, "TcpExt.IPReversePathFilter", 17);
+        for (reason, n, from, to) in
+            [("IP_RPFILTER", 17, source, "10.0.0.2:7"), ("IP_INNOROUTES", 4, "10.0.0.1:9", "10.3.0.1:7")]
+        {
+            world.drops(SERVER, reason, "ip_rcv_finish_core", n);
+            let like = DropEvent {
+                reason: reason.into(),
+                function: "ip_rcv_finish_core".into(),
+                ..DropEvent::default()
+            };
+            (0..n).for_each(|_| sample(&mut world, SERVER, like.clone(), from, to));
+        }
+        world
+    }
+
+    #[test]
+    fn a_refusal_of_other_addresses_is_not_why_a_source_is_filtered() {
+        let apart = filtering("10.9.9.9:7");
+        assert_eq!(apart.found().len(), 2, "{:?}", apart.found());
+        assert_eq!((apart.report().ledger.lost, apart.report().ledger.unexplained), (21, 0));
+        let mut refused = filtering("10.3.0.9:7");
+        routes(&mut refused, SERVER, |routes| routes.retain(|r| r.prefix != 0));
+        assert_eq!(refused.found(), ["route.blackhole @ netns:server: blackhole 10.3.0.0/24"]);
+        assert_eq!((refused.report().ledger.lost, refused.report().ledger.unexplained), (21, 0));
+    }
+
+    /// A client whose eth0 knows no link-layer address of this neighbour, and whose device `shaped` drops.
+    fn unanswered(shaped: u32) -> World {
+        let mut world = World::pair();
+        let entry = Neighbour { link: 2, ip: "10.0.0.9".parse().unwrap(), mac: None, state: "failed".into() };
+        world.both(CLIENT, |s| s.neighbours = Reading::Present(vec![entry.clone()]));
+        let shaper = |drops| {
+            let mut qdisc = qdisc("tbf", drops, QdiscOptions::Other);
+            qdisc.link = shaped;
+            move |s: &mut Snapshot| {
+                s.qdiscs = Reading::Present(vec![qdisc.clone()]);
+                if let Reading::Present(links) = &mut s.links
+                    && links.iter().all(|l| l.index != shaped)
+                {
+                    links.push(veth(shaped, "eth1", 99));
+                }
+            }
+        };
+        world.both(CLIENT, shaper(0)).after(CLIENT, shaper(5));
+        world.observation.namespaces[CLIENT].target.role = whydrop_model::Role::Target;
+        world.drops(CLIENT, "NEIGH_FAILED", "neigh_invalidate", 3);
+        world.drops(CLIENT, "QDISC_DROP", "__dev_queue_xmit", 5);
+        world
+    }
+
+    #[test]
+    fn a_queue_explains_the_silence_behind_its_own_interface_only() {
+        assert_eq!(unanswered(2).found().len(), 1, "{:?}", unanswered(2).found());
+        assert_eq!(unanswered(7).found().len(), 2, "{:?}", unanswered(7).found());
+        for world in [unanswered(2), unanswered(7)] {
+            assert_eq!((world.report().ledger.lost, world.report().ledger.unexplained), (8, 0));
+        }
+    }
 }

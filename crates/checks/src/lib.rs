@@ -19,6 +19,7 @@ pub mod registry;
 pub mod route;
 pub mod rule;
 pub mod rules;
+mod segment;
 mod sequence;
 pub mod settings;
 #[cfg(test)]

@@ -109,10 +109,14 @@ pub fn settle<'a>(case: Case<'a>, suspects: &mut [(&Rule, Suspect)], excused: &[
         for row in &mut rows {
             let mut near: Vec<&mut Claim> = claims.iter_mut().filter(|claim| near(claim, row)).collect();
             // Those that counted know how many; the rest of the same place falls to one that did not.
-            for pool in near.iter_mut().filter_map(|claim| claim.packets.as_mut()) {
+            for claim in &mut near {
+                let Some(pool) = claim.packets.as_mut() else { continue };
                 let take = row.left.min(*pool);
                 *pool -= take;
                 row.left -= take;
+                if let Some((_, suspect)) = claim.suspect.and_then(|index| suspects.get_mut(index)) {
+                    suspect.witnessed += take;
+                }
             }
             let uncounted = near.into_iter().find(|claim| claim.packets.is_none());
             if let Some(index) = uncounted.and_then(|claim| claim.suspect).filter(|_| row.left > 0)
@@ -193,6 +197,7 @@ fn count(suspect: &mut Suspect, row: &mut Row<'_>) {
     let finding = &mut suspect.finding;
     *finding.packets_lost.get_or_insert(0) += row.left;
     finding.counted_by = Some(BY_EVENTS.to_owned());
+    suspect.witnessed += row.left;
     // Probes may have died where no event tells.
     suspect.loses_more = true;
     suspect.counted_alone = true;

@@ -73,8 +73,12 @@ impl Judgement {
 pub struct Suspect {
     /// The finding; its severity and confidence are settled later.
     pub finding: Finding,
+    /// Index of the interface that it is about; none if it is about the whole namespace.
+    pub device: Option<u32>,
     /// Numbers of the probes that it can harm.
     pub touches: Vec<usize>,
+    /// How many of its packets drop events bear out that no other suspect accounts for.
+    pub witnessed: u64,
     /// No set of witnesses makes it surer than this.
     pub at_most: f64,
     /// Causes of which this very suspect is a consequence, beyond those of its rule.
@@ -128,7 +132,9 @@ impl Suspect {
         };
         Self {
             finding,
+            device: None,
             touches: vec![],
+            witnessed: 0,
             at_most: 1.0,
             follows: &[],
             loses_more: false,
@@ -141,6 +147,12 @@ impl Suspect {
     pub fn counted(&self) -> u64 {
         let besides: u64 = self.besides.iter().map(|besides| besides.packets).sum();
         self.finding.packets_lost.unwrap_or(0) + besides
+    }
+
+    /// Sets the interface.
+    pub fn on(mut self, link: u32) -> Self {
+        self.device = Some(link);
+        self
     }
 
     /// Sets the direction.

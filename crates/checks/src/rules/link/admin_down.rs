@@ -61,6 +61,7 @@ fn judge(space: Space<'_>) -> Judgement {
         up.caution = Some(RETURNS.phrase());
         let mut suspect = Suspect::new(space, &CAUSE, "link", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
             .evidence(DOWN.fill(&[("dev", &dev)]), "links", &show)
+            .on(link.index)
             .touches(touches)
             .fix(up);
         if fell {

@@ -55,6 +55,7 @@ fn judge(space: Space<'_>) -> Judgement {
             Suspect::new(space, &CAUSE, "link.receive", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
                 .direction(Direction::Receive)
                 .packets(lost, "interface counters")
+                .on(link.index)
                 .touches(space.probes_via(link.index))
                 .fix(manual(CHECK));
         for (field, n) in rises {

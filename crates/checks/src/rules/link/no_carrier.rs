@@ -60,6 +60,7 @@ fn judge(space: Space<'_>) -> Judgement {
         let claim = LOST.fill(&[("dev", &dev), ("state", &sanitize(&link.operstate, 40))]);
         let suspect = Suspect::new(space, &CAUSE, "link", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
             .evidence(claim, "links", &["ip", "link", "show", "dev", dev])
+            .on(link.index)
             .touches(touches)
             .fix(manual(OTHER_END));
         Some(if only { suspect } else { suspect.needs_probe() })

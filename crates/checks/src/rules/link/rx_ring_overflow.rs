@@ -54,6 +54,7 @@ fn judge(space: Space<'_>) -> Judgement {
             Suspect::new(space, &CAUSE, "nic.receive", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
                 .direction(Direction::Receive)
                 .packets(lost, "interface counters")
+                .on(link.index)
                 .touches(space.probes_via(link.index))
                 .fix(manual(CHECK));
         for (field, n) in rises {

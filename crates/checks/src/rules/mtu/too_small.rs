@@ -98,6 +98,7 @@ fn judge(space: Space<'_>) -> Judgement {
         let show = ["ip", "-s", "link", "show", "dev", dev];
         let mut suspect = Suspect::new(space, &CAUSE, "link", dev.to_owned(), SUMMARY.fill(&words))
             .evidence(MTU.fill(&words), "links", &show)
+            .on(link.index)
             .touches([carrying(space, link.index), v6].concat())
             .fix(set_mtu(space, link));
         for (claim, source) in witnesses {

@@ -6,7 +6,7 @@ use crate::coverage::Source;
 use crate::reconcile::BY_EVENTS;
 use crate::route::{Lookup, lookup};
 use crate::rule::{Judgement, Rule, Suspect, manual};
-use crate::traced;
+use crate::{segment, traced};
 use std::net::IpAddr;
 use whydrop_facts::place;
 use whydrop_model::{Cause, Direction, Text, text};
@@ -55,15 +55,15 @@ pub const RULE: Rule = Rule {
         "tc.action_drop",
         "tc.bpf_drop",
         "xdp.drop",
-        "route.no_return_route",
-        "route.blackhole",
-        "route.policy_rule",
-        "route.rp_filter",
         "bridge.port_blocking",
         "tunnel.vni_mismatch",
     ],
     judge,
 };
+
+/// Causes for which the owner of an address does not answer: it looks up the way back first (arp_process()).
+const OWNER_IS_SILENT: &[&str] =
+    &["route.no_return_route", "route.blackhole", "route.policy_rule", "route.rp_filter"];
 
 const SUMMARY: Text = text!(
     "{ip} on {dev} does not answer ARP or ND, so nothing can be sent to it.",
@@ -151,7 +151,7 @@ fn add(space: Space<'_>, to: &mut Vec<Found>, link: u32, ip: IpAddr, events: u64
         Some(entry) => STATE.fill(&[("ip", &ip), ("state", &entry.state)]),
         None => GONE.fill(&[("ip", &ip)]),
     };
-    let suspect = Suspect::new(
+    let mut suspect = Suspect::new(
         space,
         &CAUSE,
         "neighbour.transmit",
@@ -161,8 +161,14 @@ fn add(space: Space<'_>, to: &mut Vec<Found>, link: u32, ip: IpAddr, events: u64
     .direction(Direction::Transmit)
     .evidence(claim, "neighbours", &["ip", "neigh", "show", "dev", &dev])
     .drop_events(events, "NEIGH_FAILED")
+    .on(link)
     .touches(probe.into_iter().collect())
     .fix(manual(SEARCH));
+    if let Some(device) = space.after.link(link)
+        && segment::of(space, device).iter().any(|(there, _)| there.after.owns(ip))
+    {
+        suspect = suspect.follows(OWNER_IS_SILENT);
+    }
     to.push(Found { link, ip, suspect });
 }
 

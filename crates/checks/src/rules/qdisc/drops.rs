@@ -77,6 +77,7 @@ pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summar
                 .packets(own, "qdisc drops")
                 .evidence(ROSE.fill(&[("qdisc", &handle), ("n", &own)]), "qdisc counter", &show)
                 .drop_events(space.drops_because(REASONS), "QDISC")
+                .on(qdisc.link)
                 .touches(space.probes_via(qdisc.link))
                 .fix(delete(space, &dev, limiter, class));
         suspect = suspect.exhibit(line(space, limiter));

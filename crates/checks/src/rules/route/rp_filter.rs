@@ -77,6 +77,9 @@ fn judge(space: Space<'_>) -> Judgement {
         suspect =
             suspect.packets(lost, "TcpExt.IPReversePathFilter").counter("TcpExt.IPReversePathFilter", lost);
     }
+    if let Some(cause) = refusal_of_sources(space) {
+        suspect = suspect.follows(cause);
+    }
     if let Some(was) = was {
         let claim = SETTING.fill(&[("dev", &dev)]);
         let action = Action::Sysctl { name: name.clone(), value: "2".into(), was: was.to_string() };
@@ -103,6 +106,23 @@ fn unanswered(space: Space<'_>) -> Vec<usize> {
         })
     });
     refused.map(|way| way.index).collect()
+}
+
+/// What refuses the way back to all sources whose discarded packets were sampled: the filter then only says so first.
+fn refusal_of_sources(space: Space<'_>) -> Option<&'static [&'static str]> {
+    let inode = Some(space.target().netns_inode);
+    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
+    let mut causes = sampled
+        .filter(|event| event.netns_inode == inode && event.reason == REASON)
+        .filter_map(|event| event.source)
+        .map(|source| match lookup(space, source.ip(), None) {
+            Lookup::Refused(_) => Some(&["route.blackhole"]),
+            Lookup::RefusedByRule(_) => Some(&["route.policy_rule"]),
+            Lookup::Missing => Some(&["route.no_return_route"]),
+            _ => None,
+        });
+    let first = causes.next()??;
+    causes.all(|cause| cause == Some(first)).then_some(first)
 }
 
 fn own_setting(space: Space<'_>, link: &Link) -> Option<i64> {

@@ -155,6 +155,7 @@ fn suspect(
     let stage = if transmits { "tc.egress" } else { "tc.ingress" };
     let mut out = Suspect::new(space, cause, stage, subject, summary)
         .direction(if transmits { Direction::Transmit } else { Direction::Receive })
+        .on(link.index)
         .touches(space.probes_via(link.index))
         .fix(manual(DELETE));
     if let Some(program) = filter.and_then(|f| f.program.as_ref()) {
