@@ -3,13 +3,14 @@
 use super::{Announce, Undo, changed, find_link, route};
 use crate::error::{Error, Result};
 use crate::sys::netlink::Netlink;
-use crate::sys::netns::Netns;
 use netlink_bindings::rt_link;
 use std::time::{Duration, Instant};
 use whydrop_model::Action;
 use whydrop_model::text;
 
 const SETTLING: Duration = Duration::from_secs(2);
+/// The kernel's pause between two runs of that work item (one second), and a tick.
+const LINK_WATCH: Duration = Duration::from_millis(1020);
 const POLL: Duration = Duration::from_millis(10);
 
 /// `ip link set dev DEV up|down`. Switching off takes addresses and routes with it; they are part of the way back.
@@ -42,25 +43,23 @@ pub(super) fn state(dev: &str, up: bool, announce: &mut Announce<'_>) -> Result<
             &e,
         )
     })?;
+    if up {
+        settle(&mut netlink, dev)?;
+    }
     Ok(undo)
 }
 
-/// Waits until the links of these namespaces carry packets, so that what is measured after a change is the change and
-/// not its start: a link that got its carrier gets its queue from a work item up to a second later, its other end at a
-/// time of its own (net/core/link_watch.c). A link without carrier is not waited for: that is no matter of time. What
-/// cannot be read here is met, and said, by the measurement that follows.
-pub fn settle<'a>(namespaces: impl Iterator<Item = &'a Netns>) {
-    let deadline = Instant::now() + SETTLING;
-    for netns in namespaces {
-        while Instant::now() < deadline && matches!(netns.run(has_starting_links), Ok(Ok(true))) {
-            std::thread::sleep(POLL);
-        }
+/// Waits until a link that was switched on carries packets, so that what is measured next is the link and not its
+/// start: each end gets its queue from a work item that the kernel runs at most once a second (net/core/link_watch.c).
+/// This end shows when; the other may lie where nobody looks, and has had its turn after that second. A link without
+/// carrier stays as it is: that is not this change's doing.
+fn settle(netlink: &mut Netlink, dev: &str) -> Result<()> {
+    let since = Instant::now();
+    while since.elapsed() < SETTLING && find_link(netlink, dev)?.operstate != "up" {
+        std::thread::sleep(POLL);
     }
-}
-
-fn has_starting_links() -> Result<bool> {
-    let links = crate::source::link::read(&mut Netlink::route()?)?;
-    Ok(links.iter().any(|found| found.link.up && found.link.lower_up && found.link.operstate == "down"))
+    std::thread::sleep(LINK_WATCH.saturating_sub(since.elapsed()));
+    Ok(())
 }
 
 /// `ip link set dev DEV mtu N`.

@@ -21,7 +21,6 @@ mod transaction;
 
 pub use encode::rule;
 pub use journal::{Journal, Record, State, Undoing};
-pub use link::settle;
 pub use transaction::Transaction;
 
 use crate::error::{Error, Result};

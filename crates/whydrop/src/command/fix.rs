@@ -6,7 +6,7 @@ use crate::settings::{self, Colour, lang, say};
 use crate::signals;
 use anyhow::Result;
 use std::io::{BufRead, IsTerminal, Write};
-use whydrop_host::act::{self, Journal, Transaction};
+use whydrop_host::act::{Journal, Transaction};
 use whydrop_host::{Error, Netns, targets};
 use whydrop_model::finding::Step;
 use whydrop_model::shell::sanitize;
@@ -189,7 +189,6 @@ fn apply(observe: &ObserveArgs, chosen: &[Choice]) -> Result<Applied> {
     }
     let journal = Journal::open()?;
     let id = Transaction::apply(&journal, &steps)?;
-    act::settle(plan.targets.iter().chain([&plan.from]).map(|resolved| &resolved.netns));
     Ok(Applied { journal, id })
 }
 
