@@ -10,13 +10,15 @@ mod program;
 mod scenario;
 mod tracing;
 mod web_server;
+mod without;
 
 pub use namespace::{Background, Namespace, command};
 pub use observing::Observing;
-pub use program::{Diagnosis, diagnose, whydrop};
+pub use program::{Diagnosis, diagnose, diagnose_as, whydrop};
 pub use scenario::{Expect, Scenario};
 pub use tracing::{Row, Trace, Traced};
 pub use web_server::WebServer;
+pub use without::{without_calls, without_folders};
 
 /// True if the tests run as root.
 pub fn is_root() -> bool {

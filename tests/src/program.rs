@@ -47,7 +47,12 @@ pub struct Diagnosis {
 
 /// Runs `whydrop ARGUMENTS --json`, which must answer with a report.
 pub fn diagnose(arguments: &[&str]) -> Diagnosis {
-    let output = whydrop().args(arguments).arg("--json").output().expect("whydrop starts");
+    diagnose_as(whydrop(), arguments)
+}
+
+/// As [`diagnose`], with a command that runs the program in a way of its own.
+pub fn diagnose_as(mut program: Command, arguments: &[&str]) -> Diagnosis {
+    let output = program.args(arguments).arg("--json").output().expect("whydrop starts");
     let stdout = String::from_utf8_lossy(&output.stdout);
     let said = format!(
         "whydrop {}\nended with {}\n{stdout}\n{}",

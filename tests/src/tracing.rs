@@ -3,7 +3,7 @@
 use crate::{command, whydrop};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// A running `whydrop trace --json`, ended when it is dropped or asked for its result.
 #[derive(Debug)]
@@ -45,7 +45,13 @@ impl Trace {
     /// Starts it and waits until it says that it traces.
     #[track_caller]
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = whydrop()
+        Self::start_as(whydrop(), arguments)
+    }
+
+    /// As [`Self::start`], with a command that runs the program in a way of its own.
+    #[track_caller]
+    pub fn start_as(mut program: Command, arguments: &[&str]) -> Self {
+        let mut child = program
             .arg("trace")
             .args(arguments)
             .args(["--json", "--benign"])

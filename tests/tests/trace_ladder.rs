@@ -4,19 +4,39 @@ use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use whydrop_host::Netns;
-use whydrop_tests::{Namespace, Trace, Traced};
+use whydrop_tests::{
+    Diagnosis, Namespace, Trace, Traced, diagnose_as, whydrop, without_calls, without_folders,
+};
+
+/// Where the kernel shows its types.
+const BTF: &str = "/sys/kernel/btf";
+/// Neither BPF nor an instance of tracefs.
+const NO_TRACING: &[i64] = &[
+    libc::SYS_bpf,
+    libc::SYS_mkdirat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+];
+
+/// Sends datagrams to a port where nobody listens. They are refused or dropped, that is their purpose.
+fn send(datagrams: usize) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    (0..datagrams).for_each(|_| drop(socket.send_to(b"x", "127.0.0.1:9")));
+}
 
 /// Drops 11 datagrams at a closed port of a fresh namespace, traced from `step` on.
 fn drop_eleven(step: &str, purpose: &str) -> (Traced, Namespace) {
+    drop_eleven_before(whydrop(), step, purpose)
+}
+
+/// As [`drop_eleven`], traced by this command.
+fn drop_eleven_before(tracer: Command, step: &str, purpose: &str) -> (Traced, Namespace) {
     let namespace = Namespace::new(&format!("tl-{purpose}"));
-    let trace = Trace::start(&[&namespace.target(), "--step", step]);
-    let send = || {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        (0..11).for_each(|_| assert!(socket.send_to(b"x", "127.0.0.1:9").is_ok()));
-    };
+    let trace = Trace::start_as(tracer, &[&namespace.target(), "--step", step]);
     let netns = Netns::open(&Path::new("/run/netns").join(namespace.name())).expect("open");
-    netns.run(send).expect("entered");
+    netns.run(|| send(11)).expect("entered");
     (trace.stop(), namespace)
 }
 
@@ -46,7 +66,7 @@ fn both_bpf_steps_count_in_the_namespace() {
 #[ignore = "needs the module drop_monitor: cargo xtask vm runs it in a guest"]
 fn the_drop_monitor_counts_the_machine() {
     whydrop_tests::command("modprobe drop_monitor");
-    let (traced, _namespace) = drop_eleven("drop_monitor", "dm");
+    let (traced, _namespace) = without_calls(NO_TRACING, || drop_eleven("tp_btf", "dm"));
     assert_eq!(traced.summary["step"], "drop_monitor", "{}", traced.said);
     assert!(counted(&traced, None) >= 11, "{}", traced.summary);
     let to_us = |line: &&serde_json::Value| line["dst"] == "127.0.0.1:9";
@@ -60,6 +80,76 @@ fn tracefs_counts_the_machine_and_says_that_it_knows_no_namespace() {
     assert_eq!(counted(&traced, Some(&namespace.target())), 0);
     // Other programs of the machine drop packets, too.
     assert!(counted(&traced, None) >= 11, "{}", traced.summary);
+}
+
+/// Where the kernel's types cannot be read no BPF program can be fitted to it.
+#[test]
+fn without_btf_the_tracepoint_is_read_as_text() {
+    let (traced, _namespace) = drop_eleven_before(without_folders(&[BTF]), "tp_btf", "nobtf");
+    assert_eq!(traced.summary["step"], "tracefs", "{}", traced.said);
+    assert!(counted(&traced, None) >= 11, "{}", traced.summary);
+    for step in ["tp_btf", "raw_tp"] {
+        assert!(traced.said.contains(&format!("{step}: cannot read {BTF}/vmlinux")), "{}", traced.said);
+    }
+}
+
+#[test]
+fn without_bpf_the_tracepoint_is_read_as_text() {
+    let (traced, _namespace) =
+        without_calls(&[libc::SYS_bpf], || drop_eleven_before(whydrop(), "tp_btf", "nobpf"));
+    assert_eq!(traced.summary["step"], "tracefs", "{}", traced.said);
+    assert!(counted(&traced, None) >= 11, "{}", traced.summary);
+    for step in ["tp_btf", "raw_tp"] {
+        assert!(traced.said.contains(&format!("{step}: cannot load the BPF program")), "{}", traced.said);
+    }
+}
+
+/// Where the kernel has the drop monitor, it is asked first: the counters must do without its help, too.
+#[test]
+fn without_tracefs_the_counters_alone_find_the_cause_and_the_report_says_so() {
+    let namespace = Namespace::new("tl-counters");
+    namespace.run("iptables -A OUTPUT -p udp --dport 9 -j DROP");
+    let sender = Netns::open(&Path::new("/run/netns").join(namespace.name())).expect("open");
+    let diagnosis = without_calls(NO_TRACING, || {
+        std::thread::scope(|scope| {
+            let diagnosis = scope.spawn(|| {
+                diagnose_as(whydrop(), &["diagnose", &namespace.target(), "--passive", "--duration", "2s"])
+            });
+            while !diagnosis.is_finished() {
+                sender.run(|| send(1)).expect("entered");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            diagnosis.join().expect("a report")
+        })
+    });
+    assert_eq!(diagnosis.causes(), ["netfilter.drop_rule"], "{}", diagnosis.said);
+    let drops = drop_events(&diagnosis);
+    assert!(drops["status"] != "read" || drops["detail"] == "drop_monitor", "{}", diagnosis.said);
+}
+
+/// The report's row of the drop events.
+fn drop_events(diagnosis: &Diagnosis) -> &serde_json::Value {
+    let rows = diagnosis.report["coverage"].as_array().expect("a list");
+    rows.iter().find(|row| row["source"] == "drop_events").expect("a row")
+}
+
+#[test]
+fn the_report_says_on_which_step_it_stood_and_why_not_on_a_better_one() {
+    let namespace = Namespace::new("tl-says");
+    let arguments = ["diagnose", &namespace.target(), "--passive", "--duration", "500ms"];
+    let best = diagnose_as(whydrop(), &arguments);
+    assert_eq!(drop_events(&best)["detail"], "tp_btf", "{}", best.said);
+    assert!(drop_events(&best)["limits"].is_null(), "{}", best.said);
+    let lesser = diagnose_as(without_folders(&[BTF]), &arguments);
+    let row = drop_events(&lesser);
+    assert_eq!((&row["status"], &row["detail"]), (&"read".into(), &"tracefs".into()), "{}", lesser.said);
+    let limits = row["limits"].to_string();
+    for part in ["whole machine", "tp_btf: cannot read", "raw_tp: cannot read"] {
+        assert!(limits.contains(part), "{part}: {limits}");
+    }
+    let check = without_folders(&[BTF]).arg("self-check").output().expect("whydrop starts");
+    let check = String::from_utf8_lossy(&check.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(check.contains("drop_events partly tracefs; drops of the whole machine"), "{check}");
 }
 
 /// Privileges are taken away, not asked away: the ladder must find out by itself.

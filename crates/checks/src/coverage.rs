@@ -2,7 +2,7 @@
 
 use crate::case::Space;
 use whydrop_model::bundle::{NamespaceEvidence, Observation};
-use whydrop_model::{Coverage, CoverageStatus, Reading, Snapshot};
+use whydrop_model::{Coverage, CoverageStatus, DropLog, Reading, Snapshot};
 
 /// A kind of evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,7 @@ pub fn list<'a>(observation: &'a Observation, spaces: &[Space<'a>]) -> Vec<Cover
         source: source.to_owned(),
         status,
         detail,
+        limits: vec![],
     };
     let mut out = vec![];
     for evidence in &observation.namespaces {
@@ -172,17 +173,29 @@ pub fn list<'a>(observation: &'a Observation, spaces: &[Space<'a>]) -> Vec<Cover
     let machine = observation.namespaces.first().map(|n| n.target.id.as_str()).unwrap_or("host");
     let softnet = status_of_both(&observation.machine, |m| status(&m.softnet));
     out.push(row(machine, Source::Softnet.name(), softnet));
-    let mut events = status(&observation.drops);
-    if let Some(log) = observation.drops.get() {
-        events.1 = match log.tracer_lost {
-            0 if log.knows_namespaces() => log.step.clone(),
-            0 => format!("{}, of the whole machine: namespaces are not told apart", log.step),
-            n => format!("{}, {n} events lost by the tracer", log.step),
-        };
-    }
-    out.push(row(machine, Source::DropEvents.name(), events));
+    let events = row(machine, Source::DropEvents.name(), status(&observation.drops));
+    out.push(match observation.drops.get() {
+        Some(log) => Coverage { detail: log.step.clone(), limits: limits(log), ..events },
+        None => events,
+    });
     let skips = observation.probe_skips.iter();
     out.extend(skips.map(|skip| row(&skip.target, &skip.url, (CoverageStatus::Absent, skip.why.clone()))));
+    out
+}
+
+/// What this way of reading the drop events does not show, and what stood in a better one's way.
+fn limits(log: &DropLog) -> Vec<String> {
+    let mut out = vec![];
+    if !log.knows_namespaces() {
+        out.push(
+            "drops of the whole machine: neither their namespace nor the owner of a socket is told"
+                .to_owned(),
+        );
+    }
+    if log.tracer_lost > 0 {
+        out.push(format!("{} events lost by the tracer", log.tracer_lost));
+    }
+    out.extend(log.refused.iter().cloned());
     out
 }
 

@@ -107,6 +107,9 @@ pub struct Coverage {
     pub status: CoverageStatus,
     /// What is missing, or how it was read.
     pub detail: String,
+    /// What stays unseen though it was read, and why it was not read in a better way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
 }
 
 /// The whole answer.

@@ -26,11 +26,13 @@ pub struct Signals {
     pub unwatched: Vec<String>,
 }
 
-/// Attaches every signal that the kernel has; says which it has not.
+/// Attaches every signal that the kernel has, and says which of them cannot be watched. A tracepoint that the kernel
+/// does not have hides nothing: what it would tell of is not there either.
 pub fn attach(ebpf: &mut Ebpf) -> Vec<String> {
-    let failure = |tracepoint: &str| {
-        let error = attach_one(ebpf, tracepoint).err()?;
-        Some(format!("cannot watch {tracepoint}: {error}"))
+    let failure = |tracepoint: &str| match attach_one(ebpf, tracepoint).err()? {
+        ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::ENOENT) => None,
+        ProgramError::SyscallError(error) => Some(format!("cannot watch {tracepoint}: {}", error.io_error)),
+        error => Some(format!("cannot watch {tracepoint}: {error}")),
     };
     TRACEPOINTS.into_iter().filter_map(failure).collect()
 }

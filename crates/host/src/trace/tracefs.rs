@@ -1,7 +1,8 @@
 //! The step without BPF: the event skb:kfree_skb as text, from a private instance of tracefs.
 //!
 //! It shows reason, function and ethertype of every drop of the machine, but neither packet, interface nor namespace.
-//! tracefs need not be mounted: it is opened without a place in the file tree, so that nobody else sees a change.
+//! tracefs need not be mounted: it is then opened without a place in the file tree, so that nobody else sees a change.
+//! Where it is mounted, the right to use its files is enough.
 
 use super::names::Names;
 use super::symbols::without_suffix;
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 use whydrop_model::shell::sanitize;
 use whydrop_model::{DropCount, DropEvent, Reading, text};
 
+/// Where it usually is mounted; the second since before 4.1.
+const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 const EVENT: &str = "events/skb/kfree_skb";
 /// Kernel memory per CPU: about 20,000 events between two polls.
 const BUFFER_KB: &str = "2048";
@@ -35,16 +38,20 @@ pub struct TracefsSource {
     tally: Tally,
     /// Read when the kernel shows addresses instead of functions (before 5.17).
     names: Option<Names>,
-    /// Keeps the file system open.
-    _mount: OwnedFd,
+    /// Keeps a file system open that is mounted nowhere.
+    _mount: Option<OwnedFd>,
 }
 
 impl TracefsSource {
     /// Makes the instance and switches the event on.
     pub fn start() -> Result<Self> {
-        let mount = open_tracefs()?;
-        // A thread's own descriptors, and the namespace of its mounts, are found under thread-self.
-        let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        let (root, mount) = match MOUNTS.iter().map(Path::new).find(|mount| mount.join(EVENT).exists()) {
+            Some(mounted) => (mounted.to_owned(), None),
+            None => {
+                let mount = open_tracefs()?;
+                (PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd())), Some(mount))
+            }
+        };
         let instances = root.join("instances");
         remove_abandoned(&instances);
         let instance = instances.join(format!("whydrop-{}", std::process::id()));

@@ -90,7 +90,8 @@ fn more(n: usize, label: &str, column: usize, lang: Lang, page: &mut Page) {
 /// Sources that could not be read, those with one reason together; or what was read.
 pub(crate) fn unseen(report: &Report, lang: Lang) -> Vec<String> {
     let hidden: Vec<&Coverage> = report.coverage.iter().filter(|c| is_blind(c)).collect();
-    if hidden.is_empty() {
+    let limited = limited(report, lang);
+    if hidden.is_empty() && limited.is_empty() {
         return vec![all_read(report, lang)];
     }
     let mut groups: Vec<(&Coverage, BTreeSet<String>, BTreeSet<String>)> = Vec::new();
@@ -125,7 +126,25 @@ pub(crate) fn unseen(report: &Report, lang: Lang) -> Vec<String> {
         let text = text!("{n} more: --format json", "另有 {n} 项：--format json").fill(&[("n", &n)]);
         lines.push(text.get(lang).to_owned());
     }
+    lines.extend(limited);
     lines
+}
+
+/// Sources that were read in part, or by a lesser way: the first reason of each.
+fn limited(report: &Report, lang: Lang) -> Vec<String> {
+    let read = report.coverage.iter().filter(|c| !is_blind(c));
+    let line = |c: &Coverage| {
+        let limit = name(c.limits.first()?);
+        let (source, detail) = (name(&c.source), name(&c.detail));
+        let words: [(&str, &dyn std::fmt::Display); 3] =
+            [("source", &source), ("detail", &detail), ("limit", &limit)];
+        let text = text!(
+            "part of {source}, read by {detail} ({limit})",
+            "{source} 的一部分，由 {detail} 读取（{limit}）"
+        );
+        Some(text.fill(&words).get(lang).to_owned())
+    };
+    read.filter_map(line).collect()
 }
 
 /// True for a source that could hide a loss. A table that the kernel does not have hides none.

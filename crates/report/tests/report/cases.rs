@@ -32,7 +32,7 @@ pub fn target(id: &str, name: &str, role: Role, entry: Entry) -> Target {
 }
 
 pub fn coverage(target: &str, source: &str, status: CoverageStatus, detail: &str) -> Coverage {
-    Coverage { target: target.into(), source: source.into(), status, detail: detail.into() }
+    Coverage { target: target.into(), source: source.into(), status, detail: detail.into(), limits: vec![] }
 }
 
 fn evidence(en: &str, zh: &str, source: &str, reproduce: &[&str]) -> Evidence {

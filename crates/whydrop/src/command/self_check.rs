@@ -94,11 +94,14 @@ fn capabilities() -> Vec<SelfCheckItem> {
 
 fn source(coverage: &Coverage) -> SelfCheckItem {
     let sight = match coverage.status {
-        CoverageStatus::Read => Sight::Full,
+        CoverageStatus::Read if coverage.limits.is_empty() => Sight::Full,
+        CoverageStatus::Read => Sight::Partial,
         CoverageStatus::Absent => Sight::Absent,
         CoverageStatus::Denied | CoverageStatus::Failed => Sight::Blind,
     };
-    let (name, detail) = (Phrase::same(&coverage.source), Phrase::same(&coverage.detail));
+    let words: Vec<&str> =
+        [&coverage.detail].into_iter().chain(&coverage.limits).map(String::as_str).collect();
+    let (name, detail) = (Phrase::same(&coverage.source), Phrase::same(words.join("; ")));
     SelfCheckItem { name, sight, detail, needs: None }
 }
 
