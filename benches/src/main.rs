@@ -4,6 +4,7 @@
 //! prints the median of both. Numbers of different machines or runs are not to be compared; ratios are.
 #![allow(clippy::print_stdout, reason = "a command-line program talks to its user")]
 
+mod evidence;
 mod flood;
 mod measure;
 mod probes;
@@ -11,6 +12,8 @@ mod rules;
 mod snapshot;
 mod sockets;
 mod source_case;
+mod stream;
+mod watcher;
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -25,11 +28,13 @@ struct Arguments {
 
 type Bench = fn() -> Result<Vec<Comparison>>;
 
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("snapshot", snapshot::run),
     ("rules", rules::run),
     ("sockets", sockets::run),
     ("flood", flood::run),
+    ("evidence", evidence::run),
+    ("stream", stream::run),
     ("probes", probes::run),
     ("source-case", source_case::run),
 ];

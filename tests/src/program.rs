@@ -17,11 +17,13 @@ pub fn whydrop() -> Command {
     command
 }
 
-/// `cargo test` builds the tests of this package only, not the program of another one.
+/// `cargo test` builds the tests of this package only, not the program of another one. It is built as its caller was:
+/// benches measure what people use.
 fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--package", "whydrop", "--message-format", "json"])
+        .args(if cfg!(debug_assertions) { &[] } else { &["--release"][..] })
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("cargo starts");

@@ -33,6 +33,8 @@ use whydrop_model::{DropEvent, Target, text};
 
 /// How often the ring is looked at: fast enough to look live, slow enough to cost nothing.
 const POLL: Duration = Duration::from_millis(50);
+/// The first pauses are shorter: who has just started it waits for the first line.
+const FIRST_POLL: Duration = Duration::from_millis(2);
 
 /// Arguments of `trace`.
 #[derive(Debug, clap::Args)]
@@ -132,7 +134,7 @@ pub fn run(args: TraceArgs) -> Result<u8> {
 
     let mut view = View::new(&args, &filter, &targets, settings(&resolved))?;
     let end = args.duration.map(|duration| Instant::now() + duration);
-    let mut failure = None;
+    let (mut failure, mut pause) = (None, FIRST_POLL);
     while !cancel.load(Ordering::Acquire) && end.is_none_or(|end| Instant::now() < end) && failure.is_none() {
         let counts = if view.is_due() { Some(tracer.counts()?) } else { None };
         tracer.poll(&mut |event| {
@@ -142,7 +144,8 @@ pub fn run(args: TraceArgs) -> Result<u8> {
         })?;
         view.tick(tracer.step(), counts.as_deref())?;
         let left = end.map_or(POLL, |end| end.saturating_duration_since(Instant::now()));
-        std::thread::sleep(left.min(POLL));
+        std::thread::sleep(left.min(pause));
+        pause = POLL.min(pause * 2);
     }
     let step = tracer.step();
     let log = tracer.stop(&mut |event| {
