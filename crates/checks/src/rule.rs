@@ -82,7 +82,9 @@ pub struct Suspect {
     /// No set of witnesses makes it surer than this.
     pub at_most: f64,
     /// Causes of which this very suspect is a consequence, beyond those of its rule.
-    pub follows: &'static [&'static str],
+    pub follows: Vec<&'static str>,
+    /// The cause that it brings about and is named by, if that is a suspect, too: undoing this one is then the fix.
+    pub acts_as: Option<&'static str>,
     /// True if its own counter shows only a part of what it costs: a consequence without counter is folded under it.
     pub loses_more: bool,
     /// Packets that died of its consequences, at places of their own.
@@ -136,7 +138,8 @@ impl Suspect {
             touches: vec![],
             witnessed: 0,
             at_most: 1.0,
-            follows: &[],
+            follows: vec![],
+            acts_as: None,
             loses_more: false,
             besides: vec![],
             counted_alone: true,
@@ -189,7 +192,6 @@ impl Suspect {
     pub fn counter(self, name: &str, rise: u64) -> Self {
         let claim = COUNTER_ROSE.fill(&[("name", &name), ("n", &rise)]);
         let nstat = name.replace('.', "");
-        let nstat = nstat.strip_prefix("Ip6").map_or(nstat.clone(), |rest| format!("Ip6{rest}"));
         self.evidence(claim, "/proc/net/netstat", &["nstat", "-asz", &nstat])
     }
 
@@ -220,9 +222,20 @@ impl Suspect {
     }
 
     /// Names further causes under which it is folded.
-    pub fn follows(mut self, causes: &'static [&'static str]) -> Self {
-        self.follows = causes;
+    pub fn follows(mut self, causes: &[&'static str]) -> Self {
+        self.follows.extend(causes);
         self
+    }
+
+    /// Names the cause that it brings about.
+    pub fn acts_as(mut self, cause: &'static str) -> Self {
+        self.acts_as = Some(cause);
+        self
+    }
+
+    /// True if this very suspect, not only its rule, goes under this cause.
+    pub fn is_tied_to(&self, cause: &str) -> bool {
+        self.acts_as == Some(cause) || self.follows.contains(&cause)
     }
 
     /// It is a cause only if a probe was lost on its way.

@@ -42,6 +42,13 @@ impl<'a> Events<'a> {
         }
     }
 
+    /// These and others.
+    pub fn and(mut self, others: Self) -> Self {
+        self.counts.extend(others.counts);
+        self.sampled.extend(others.sampled);
+        self
+    }
+
     /// How many.
     pub fn total(&self) -> u64 {
         self.counts.iter().map(|count| count.drops).sum()
@@ -98,7 +105,19 @@ pub fn by_events(
     summary: Text,
     advice: Text,
 ) -> Judgement {
-    let mine = Events::of(space, cause);
+    by_these_events(space, cause, &Events::of(space, cause), stage, counters, summary, advice)
+}
+
+/// As [`by_events`], for events that the place alone does not give to this cause.
+pub fn by_these_events(
+    space: Space<'_>,
+    cause: &'static Cause,
+    mine: &Events<'_>,
+    stage: &str,
+    counters: &[&str],
+    summary: Text,
+    advice: Text,
+) -> Judgement {
     let events = mine.total();
     let rises = || counters.iter().map(|name| (*name, rise(space, name))).filter(|(_, n)| *n > 0);
     let counted: u64 = rises().map(|(_, n)| n).sum();

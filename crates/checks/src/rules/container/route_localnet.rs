@@ -7,7 +7,7 @@ use crate::rule::{Judgement, Rule, Suspect, fix};
 use crate::rules::events::Events;
 use whydrop_model::action::Action;
 use whydrop_model::netfilter::{Rule as Filter, RuleVerdict, Tool};
-use whydrop_model::{Applicability, Cause, Direction, NoteStatus, Text, text};
+use whydrop_model::{Applicability, Cause, Direction, DropEvent, NoteStatus, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -61,6 +61,9 @@ const FORGED: Text = text!(
 fn judge(space: Space<'_>) -> Judgement {
     let events = Events::of(space, &CAUSE);
     let mut out = Judgement::default();
+    if came_from_loopback(&events) {
+        return out;
+    }
     let mut rules = space.after.chains().flat_map(|chain| chain.rules.iter().map(move |r| (chain.tool, r)));
     let rule = rules.find(|(tool, r)| leads_to_loopback(*tool, r));
     // An unread rule is no missing one.
@@ -91,6 +94,17 @@ fn judge(space: Space<'_>) -> Judgement {
     out
 }
 
+/// True if it was the source of the sampled packets that lies in 127.0.0.0/8: the kernel has one name for both ends
+/// (ip_route_input_slow()).
+pub fn came_from_loopback(events: &Events<'_>) -> bool {
+    !events.sampled.is_empty() && events.sampled.iter().all(|event| has_loopback_source(event))
+}
+
+/// True if this packet's source lies in 127.0.0.0/8.
+pub fn has_loopback_source(event: &DropEvent) -> bool {
+    event.source.is_some_and(|source| source.ip().is_loopback())
+}
+
 /// True if the rule rewrites destinations and may rewrite them to a loopback address: of the rules of nft the address
 /// is not read.
 fn leads_to_loopback(tool: Tool, rule: &Filter) -> bool {
@@ -100,7 +114,9 @@ fn leads_to_loopback(tool: Tool, rule: &Filter) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::rules::events::sample;
     use crate::testing::*;
+    use whydrop_model::DropEvent;
     use whydrop_model::netfilter::{Hook, RuleVerdict};
     use whydrop_model::{Reading, Verdict};
 
@@ -135,6 +151,21 @@ mod tests {
             let report = refusing(to).report();
             assert_eq!((report.verdict, report.ledger.unexplained), (Verdict::Clear, 0));
             assert!(report.notes.iter().any(|n| n.cause.as_deref() == Some("container.route_localnet")));
+        }
+    }
+
+    #[test]
+    fn a_loopback_source_is_martian_whatever_the_rules_say() {
+        let like = DropEvent {
+            reason: "IP_LOCALNET".into(),
+            function: "ip_rcv_finish_core".into(),
+            ..DropEvent::default()
+        };
+        for to in [None, Some("127.0.0.1:80")] {
+            let mut world = refusing(to);
+            sample(&mut world, SERVER, like.clone(), "127.0.0.1:7", "10.0.0.2:7");
+            assert_eq!(world.found(), ["route.martian_source @ netns:server: eth0"]);
+            assert_eq!((world.report().ledger.lost, world.report().ledger.unexplained), (5, 0));
         }
     }
 

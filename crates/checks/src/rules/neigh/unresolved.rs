@@ -6,7 +6,9 @@ use crate::coverage::Source;
 use crate::reconcile::BY_EVENTS;
 use crate::route::{Lookup, lookup};
 use crate::rule::{Judgement, Rule, Suspect, manual};
+use crate::rules::netfilter;
 use crate::{segment, traced};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use whydrop_facts::place;
 use whydrop_model::{Cause, Direction, Text, text};
@@ -61,6 +63,8 @@ pub const RULE: Rule = Rule {
     judge,
 };
 
+/// IPPROTO_ICMPV6.
+const ICMPV6: u8 = 58;
 /// Causes for which the owner of an address does not answer: it looks up the way back first (arp_process()).
 const OWNER_IS_SILENT: &[&str] =
     &["route.no_return_route", "route.blackhole", "route.policy_rule", "route.rp_filter"];
@@ -164,12 +168,26 @@ fn add(space: Space<'_>, to: &mut Vec<Found>, link: u32, ip: IpAddr, events: u64
     .on(link)
     .touches(probe.into_iter().collect())
     .fix(manual(SEARCH));
-    if let Some(device) = space.after.link(link)
-        && segment::of(space, device).iter().any(|(there, _)| there.after.owns(ip))
-    {
-        suspect = suspect.follows(OWNER_IS_SILENT);
+    let segment = space.after.link(link).map(|device| segment::of(space, device)).unwrap_or_default();
+    for (there, _) in segment {
+        if there.after.owns(ip) {
+            suspect = suspect.follows(OWNER_IS_SILENT);
+        }
+        if ip.is_ipv6() {
+            suspect = suspect.follows(&filters(there));
+        }
     }
     to.push(Found { link, ip, suspect });
+}
+
+/// Causes for which netfilter dropped ICMPv6 here: neighbours of IPv6 are asked, and answer, by it.
+fn filters(space: Space<'_>) -> Vec<&'static str> {
+    let inode = Some(space.target().netns_inode);
+    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
+    let icmp = sampled.filter(|event| event.netns_inode == inode && event.protocol == Some(ICMPV6));
+    let dropped = icmp.filter(|event| place::of_event(event).stage.starts_with("netfilter."));
+    let causes: BTreeSet<_> = dropped.filter_map(|event| netfilter::cause_of(space, event)).collect();
+    causes.into_iter().collect()
 }
 
 fn is_unresolved(state: &str) -> bool {

@@ -75,9 +75,10 @@ pub fn judge_policies(space: Space<'_>, cause: &'static Cause, mine: fn(&Policy<
         let touches = policy.touches(space);
         let ways = space.case.ways;
         let hurts = touches.iter().filter_map(|i| ways.get(*i)).any(|way| way.troubled());
+        let neighbours = policy.neighbour_messages(space);
         match lost {
             // A policy is no fault while the traffic under study passes.
-            Some(n) if !hurts && !ways.is_empty() => {
+            Some(n) if !hurts && !ways.is_empty() && neighbours.is_empty() => {
                 judgement.note(space, cause, NoteStatus::Benign, &subject, OTHERS.fill(&[("n", &n)]));
                 judgement.excuse(space, &format!("netfilter.{}", policy.hook.word()), n);
             }
@@ -105,7 +106,7 @@ pub fn judge_policies(space: Space<'_>, cause: &'static Cause, mine: fn(&Policy<
                 if policy.dropped.is_none() && policy.fit != Fit::Yes {
                     suspect = suspect.at_most(PERHAPS);
                 }
-                for fix in fixes(space, &policy, &touches) {
+                for fix in fixes(space, &policy, &touches, neighbours) {
                     suspect = suspect.fix(fix);
                 }
                 judgement.suspects.push(suspect.touches(touches));
@@ -115,10 +116,10 @@ pub fn judge_policies(space: Space<'_>, cause: &'static Cause, mine: fn(&Policy<
     judgement
 }
 
-fn fixes(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Fix> {
+fn fixes(space: Space<'_>, policy: &Policy<'_>, touches: &[usize], neighbours: Vec<Packet>) -> Vec<Fix> {
     let mut out = vec![];
     let chain = ChainRef::from(policy.chain);
-    let accept = accept_rules(space, policy, touches);
+    let accept = accept_rules(space, policy, touches, neighbours);
     // The handle of a new nft rule is not known before it is made: nothing could take such a rule back.
     if chain.tool != Tool::Nft && !accept.is_empty() {
         let insert =
@@ -136,11 +137,17 @@ fn fixes(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Fix> {
 }
 
 /// Rules that let pass what falls to the policy of the probes that were hurt: where both directions meet one chain,
-/// the requests and the answers.
-fn accept_rules(space: Space<'_>, policy: &Policy<'_>, touches: &[usize]) -> Vec<Rule> {
+/// the requests and the answers; and what neighbours say.
+fn accept_rules(
+    space: Space<'_>,
+    policy: &Policy<'_>,
+    touches: &[usize],
+    neighbours: Vec<Packet>,
+) -> Vec<Rule> {
     let hurt = touches.iter().filter_map(|i| space.case.ways.get(*i)).filter(|way| way.troubled());
     let packets = hurt.flat_map(|way| way.packets_at(space, policy.hook));
     let packets = packets.chain(policy.fallen(space).flat_map(|(_, packet)| [packet.answer(), packet]));
+    let packets = packets.chain(neighbours);
     let mut rules: Vec<Rule> = vec![];
     for rule in packets.filter(|p| policy.takes(space, p)).filter_map(|p| accept_rule(&p)) {
         if rules.iter().all(|known| known.text != rule.text) {

@@ -176,7 +176,7 @@ fn suspect(space: Space<'_>, cause: &'static Cause, dropping: &Dropping<'_>, sum
         .fix(delete(space, dropping));
     suspect.finding.direction = dropping.direction();
     match dropping.rule.matches.iter().any(|m| matches!(m, Match::L4Proto(ICMP | ICMPV6))) {
-        true => suspect.follows(&["mtu.pmtu_blackhole"]),
+        true => suspect.acts_as("mtu.pmtu_blackhole"),
         false => suspect,
     }
 }

@@ -6,9 +6,16 @@ use super::drops::{
 use super::silent::{dropped_packet, lost_packets, silent, unaccounted};
 use crate::case::Space;
 use crate::packet::{Fit, Packet, reaches_end};
+use crate::rules::events::payload;
 use crate::traced;
+use whydrop_facts::place;
 use whydrop_model::delta::Change;
 use whydrop_model::netfilter::{Chain, Family, Hook, RuleVerdict};
+
+/// IPPROTO_ICMPV6.
+const ICMPV6: u8 = 58;
+/// Types of ICMPv6: neighbour solicitation and advertisement (RFC 4861).
+const NEIGHBOUR_MESSAGES: [u8; 2] = [135, 136];
 
 /// A policy that drops.
 pub struct Policy<'a> {
@@ -47,6 +54,23 @@ impl Policy<'_> {
             self.takes(space, &packet).then_some((way, packet))
         });
         packets.collect::<Vec<_>>().into_iter()
+    }
+
+    /// Sampled questions and answers of IPv6 neighbours that fell to it: no policy is meant for these, for without them
+    /// nothing else arrives.
+    pub fn neighbour_messages(&self, space: Space<'_>) -> Vec<Packet> {
+        let inode = Some(space.target().netns_inode);
+        let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
+        let here =
+            sampled.filter(|event| event.netns_inode == inode && place::hook(event) == Some(self.hook));
+        let messages = here.filter(|event| {
+            let kind = payload(event).and_then(|icmp| icmp.first());
+            event.protocol == Some(ICMPV6) && kind.is_some_and(|kind| NEIGHBOUR_MESSAGES.contains(kind))
+        });
+        let packets = messages.filter_map(|event| dropped_packet(space, event));
+        let portless =
+            packets.map(|(_, packet)| Packet { source_port: None, destination_port: None, ..packet });
+        portless.filter(|packet| self.takes(space, packet)).collect()
     }
 
     /// True if a packet at its hook may fall to it.

@@ -3,6 +3,7 @@
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::rule::{Judgement, Rule, Suspect, fix};
+use crate::way::Way;
 use whydrop_model::action::Action;
 use whydrop_model::{Applicability, Cause, Direction, Text, text};
 
@@ -52,30 +53,40 @@ const PERSIST: Text = text!("a file in /etc/sysctl.d with this line", "在 /etc/
 const REASON: &str = "IP_INADDRERRORS";
 
 fn judge(space: Space<'_>) -> Judgement {
-    let transit: Vec<_> =
-        space.case.ways.iter().filter(|way| way.lost() > 0 && way.is_forwarded_by(space)).collect();
-    let v6 = transit.first().and_then(|way| way.probe.address).is_some_and(|ip| ip.is_ipv6());
-    let name = if v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
+    [false, true].into_iter().filter_map(|v6| suspect(space, v6)).collect::<Vec<_>>().into()
+}
+
+/// What forwarding of one family costs by being off.
+fn suspect(space: Space<'_>, v6: bool) -> Option<Suspect> {
+    let (name, counter) = match v6 {
+        true => ("net.ipv6.conf.all.forwarding", "Ip6InAddrErrors"),
+        false => ("net.ipv4.ip_forward", "Ip.InAddrErrors"),
+    };
     if space.after.sysctl(name) != Some(0) {
-        return Judgement::default();
+        return None;
     }
-    let refused = if v6 { space.mib6("Ip6InAddrErrors") } else { space.mib("Ip.InAddrErrors") };
+    let of_family = |way: &&Way<'_>| way.probe.address.is_some_and(|ip| ip.is_ipv6() == v6);
+    let through = space.case.ways.iter().filter(|way| way.lost() > 0 && way.is_forwarded_by(space));
+    let transit: Vec<usize> = through.filter(of_family).map(|way| way.index).collect();
+    let refused = if v6 { space.mib6(counter) } else { space.mib(counter) };
     let networks = space.links().filter(|l| !l.loopback && l.up && l.lower_up && l.master.is_none()).count();
     if transit.is_empty() && (refused == 0 || networks < 2) {
-        return Judgement::default();
+        return None;
     }
     let action = Action::Sysctl { name: name.to_owned(), value: "1".into(), was: "0".into() };
     let mut on = fix(space, ON.phrase(), Applicability::Safe, vec![action]);
     on.caution = Some(ROUTER.phrase());
     on.persist = Some(PERSIST.phrase());
-    let mut suspect = Suspect::new(space, &CAUSE, "ip.forward", name.to_owned(), SUMMARY.phrase())
+    // One reason of two functions, ip_error() and ip6_forward().
+    let events = space.drop_counts().filter(|c| c.reason == REASON && c.function.starts_with("ip6") == v6);
+    let suspect = Suspect::new(space, &CAUSE, "ip.forward", name.to_owned(), SUMMARY.phrase())
         .direction(Direction::Forward)
         .evidence(OFF.fill(&[("name", &name)]), "sysctl", &["sysctl", name])
-        .drop_events(space.drops_because(&[REASON]), REASON)
-        .touches(transit.iter().map(|way| way.index).collect())
+        .drop_events(events.map(|c| c.drops).sum(), REASON)
+        .touches(transit)
         .fix(on);
-    if refused > 0 {
-        suspect = suspect.packets(refused, "Ip.InAddrErrors").counter("Ip.InAddrErrors", refused);
-    }
-    vec![suspect].into()
+    Some(match refused {
+        0 => suspect,
+        n => suspect.packets(n, counter).counter(counter, n),
+    })
 }

@@ -3,7 +3,8 @@
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::rule::{Judgement, Rule};
-use crate::rules::events::by_events;
+use crate::rules::container::route_localnet;
+use crate::rules::events::{Events, by_these_events};
 use whydrop_model::{Cause, Text, text};
 
 /// The cause.
@@ -40,5 +41,10 @@ const DO: Text = text!(
 );
 
 fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "route.input", &[], SUMMARY, DO)
+    let mut mine = Events::of(space, &CAUSE);
+    let loopback = Events::of(space, &route_localnet::CAUSE);
+    if route_localnet::came_from_loopback(&loopback) {
+        mine = mine.and(loopback);
+    }
+    by_these_events(space, &CAUSE, &mine, "route.input", &[], SUMMARY, DO)
 }

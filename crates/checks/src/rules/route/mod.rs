@@ -15,6 +15,7 @@ use crate::case::Space;
 use crate::reconcile::BY_EVENTS;
 use crate::route::{Lookup, contains, lookup};
 use crate::rule::{Suspect, fix, manual};
+use crate::rules::container::route_localnet;
 use crate::way::Ending;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -47,6 +48,11 @@ fn dropped(space: Space<'_>) -> impl Iterator<Item = Ending> {
 
 /// The cause of a single drop by a routing decision, if a route or a rule refuses it or there is none.
 pub fn cause_of(space: Space<'_>, event: &DropEvent) -> Option<&'static str> {
+    if place::of_event(event).cause == Some(route_localnet::CAUSE.id)
+        && route_localnet::has_loopback_source(event)
+    {
+        return Some(martian_source::CAUSE.id);
+    }
     // Reasons that name their cause, such as rp_filter, are no matter of the way there.
     if !is_decision(place::of_event(event)) || !is_silent(event) {
         return None;

@@ -1,5 +1,8 @@
 //! Roots and consequences: what merely follows from another cause is folded under it.
 
+#[cfg(test)]
+mod tests;
+
 use crate::case::{Case, Space};
 use crate::rule::{Besides, Rule, Suspect};
 use crate::segment;
@@ -65,7 +68,7 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
         suspect.touches.sort_unstable();
         suspect.touches.dedup();
         // What belongs to one cause only is how that cause acts: undoing it is the nearest fix.
-        if folded.follows.contains(&suspect.finding.cause.as_str()) {
+        if folded.acts_as == Some(suspect.finding.cause.as_str()) {
             suspect.finding.evidence.extend(folded.finding.evidence);
             suspect.finding.fixes.splice(0..0, folded.finding.fixes);
         } else if suspect.finding.packets_lost.is_none() {
@@ -83,7 +86,7 @@ pub fn fold(case: Case<'_>, suspects: Vec<(&Rule, Suspect)>) -> Vec<Suspect> {
 /// layer, only those that have drop events of their own.
 fn besides(root: &Suspect, folded: &Suspect) -> Vec<Besides> {
     let layer = |s: &Suspect| s.finding.cause.split('.').next().map(str::to_owned);
-    let is_way_of_acting = folded.follows.contains(&root.finding.cause.as_str());
+    let is_way_of_acting = folded.acts_as == Some(root.finding.cause.as_str());
     let mut out = folded.besides.clone();
     let counts = |s: &Suspect| s.finding.packets_lost.is_some();
     let packets = match folded.finding.packets_lost {
@@ -105,13 +108,13 @@ fn cause_of(case: Case<'_>, suspects: &[(&Rule, Suspect)], i: usize) -> Option<u
     let (rule, suspect) = suspects.get(i)?;
     suspects.iter().enumerate().position(|(j, (_, other))| {
         let cause = other.finding.cause.as_str();
-        let named = suspect.follows.contains(&cause);
+        let named = suspect.is_tied_to(cause);
         let by_place = named || !ACT_BY_ADDRESS.contains(&cause);
         i != j
             && suspect.finding.cause != cause
             && (named || rule.consequence_of.contains(&cause))
             // The specific tie goes before the general one; both at once would be a circle.
-            && !other.follows.contains(&suspect.finding.cause.as_str())
+            && !other.is_tied_to(&suspect.finding.cause)
             && (share_a_probe(suspect, other) || by_place && are_near(case, suspect, other))
     })
 }
@@ -220,85 +223,4 @@ fn confidence(evidence: &[Evidence]) -> f64 {
     kinds.sort_unstable();
     kinds.dedup();
     CONFIDENCE[kinds.len().min(CONFIDENCE.len() - 1)]
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::events::sample;
-    use crate::testing::*;
-    use whydrop_model::snapshot::{Neighbour, QdiscOptions};
-    use whydrop_model::{DropEvent, Reading, Snapshot};
-
-    fn routes(world: &mut World, index: usize, change: impl Fn(&mut Vec<whydrop_model::snapshot::Route>)) {
-        world.both(index, |s: &mut Snapshot| {
-            if let Reading::Present(routes) = &mut s.routes {
-                change(routes);
-            }
-        });
-    }
-
-    /// A server that filters what comes from this source, strictly, and whose routes refuse 10.3.0.0/24.
-    fn filtering(source: &str) -> World {
-        let mut world = World::pair();
-        routes(&mut world, SERVER, |routes| routes.push(route("10.3.0.0/24", "blackhole", None, None)));
-        let strict = Reading::Present("1".to_owned());
-        world.both(SERVER, |s| drop(s.sysctls.insert("net.ipv4.conf.eth0.rp_filter".into(), strict.clone())));
-        world.rises(SERVER, "TcpExt.IPReversePathFilter", 17);
-        for (reason, n, from, to) in
-            [("IP_RPFILTER", 17, source, "10.0.0.2:7"), ("IP_INNOROUTES", 4, "10.0.0.1:9", "10.3.0.1:7")]
-        {
-            world.drops(SERVER, reason, "ip_rcv_finish_core", n);
-            let like = DropEvent {
-                reason: reason.into(),
-                function: "ip_rcv_finish_core".into(),
-                ..DropEvent::default()
-            };
-            (0..n).for_each(|_| sample(&mut world, SERVER, like.clone(), from, to));
-        }
-        world
-    }
-
-    #[test]
-    fn a_refusal_of_other_addresses_is_not_why_a_source_is_filtered() {
-        let apart = filtering("10.9.9.9:7");
-        assert_eq!(apart.found().len(), 2, "{:?}", apart.found());
-        assert_eq!((apart.report().ledger.lost, apart.report().ledger.unexplained), (21, 0));
-        let mut refused = filtering("10.3.0.9:7");
-        routes(&mut refused, SERVER, |routes| routes.retain(|r| r.prefix != 0));
-        assert_eq!(refused.found(), ["route.blackhole @ netns:server: blackhole 10.3.0.0/24"]);
-        assert_eq!((refused.report().ledger.lost, refused.report().ledger.unexplained), (21, 0));
-    }
-
-    /// A client whose eth0 knows no link-layer address of this neighbour, and whose device `shaped` drops.
-    fn unanswered(shaped: u32) -> World {
-        let mut world = World::pair();
-        let entry = Neighbour { link: 2, ip: "10.0.0.9".parse().unwrap(), mac: None, state: "failed".into() };
-        world.both(CLIENT, |s| s.neighbours = Reading::Present(vec![entry.clone()]));
-        let shaper = |drops| {
-            let mut qdisc = qdisc("tbf", drops, QdiscOptions::Other);
-            qdisc.link = shaped;
-            move |s: &mut Snapshot| {
-                s.qdiscs = Reading::Present(vec![qdisc.clone()]);
-                if let Reading::Present(links) = &mut s.links
-                    && links.iter().all(|l| l.index != shaped)
-                {
-                    links.push(veth(shaped, "eth1", 99));
-                }
-            }
-        };
-        world.both(CLIENT, shaper(0)).after(CLIENT, shaper(5));
-        world.observation.namespaces[CLIENT].target.role = whydrop_model::Role::Target;
-        world.drops(CLIENT, "NEIGH_FAILED", "neigh_invalidate", 3);
-        world.drops(CLIENT, "QDISC_DROP", "__dev_queue_xmit", 5);
-        world
-    }
-
-    #[test]
-    fn a_queue_explains_the_silence_behind_its_own_interface_only() {
-        assert_eq!(unanswered(2).found().len(), 1, "{:?}", unanswered(2).found());
-        assert_eq!(unanswered(7).found().len(), 2, "{:?}", unanswered(7).found());
-        for world in [unanswered(2), unanswered(7)] {
-            assert_eq!((world.report().ledger.lost, world.report().ledger.unexplained), (8, 0));
-        }
-    }
 }
