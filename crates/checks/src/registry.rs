@@ -2,8 +2,8 @@
 
 use crate::rule::Rule;
 use crate::rules::{
-    app, bridge, cgroup, conntrack, container, link, mtu, neigh, netfilter, qdisc, route, softnet, tc, tcp,
-    tun, tunnel, udp, xdp,
+    app, bridge, cgroup, conntrack, container, ip, link, mtu, neigh, netfilter, qdisc, route, softnet, tc,
+    tcp, tun, tunnel, udp, xdp,
 };
 
 /// Every rule that is judged, one namespace at a time.
@@ -38,6 +38,7 @@ pub const RULES: &[Rule] = &[
     route::martian_source::RULE,
     container::route_localnet::RULE,
     route::circle::RULE,
+    ip::frag_reassembly::RULE,
     netfilter::drop_rule::RULE,
     netfilter::drop_policy::RULE,
     netfilter::reject_rule::RULE,

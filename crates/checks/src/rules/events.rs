@@ -159,6 +159,7 @@ mod tests {
     fn a_place_that_admits_one_cause_names_it() {
         let cases = [
             ("IP_INVALID_SOURCE", "ip_rcv_finish_core", "route.martian_source"),
+            ("FRAG_REASM_TIMEOUT", "ip_expire", "ip.frag_reassembly"),
             ("UDP_CSUM", "__udp4_lib_rcv", "udp.bad_checksum"),
             ("TCP_CSUM", "tcp_v4_rcv", "tcp.bad_checksum"),
         ];

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod conntrack;
 pub mod container;
 pub mod events;
+pub mod ip;
 pub mod link;
 pub mod mtu;
 pub mod neigh;

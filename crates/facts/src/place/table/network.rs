@@ -48,9 +48,17 @@ pub static ROWS: &[Row] = &[
         text!("fragments of it never arrived", "其余分片始终没有到达"),
     )
     .cause("ip.frag_reassembly"),
-    row(Loss, "ip.reassembly", SILENT, text!("fragments of it never arrived", "其余分片始终没有到达"))
-        .on(&["ip_expire", "ip6frag_expire_frag_queue", "inet_frag_*"])
-        .cause("ip.frag_reassembly"),
+    row(
+        Loss,
+        "ip.reassembly",
+        SILENT,
+        text!(
+            "fragments of it never arrived, or there was no room for them",
+            "其余分片始终没有到达，或没有内存存放"
+        ),
+    )
+    .on(&["ip_expire", "ip6frag_expire_frag_queue", "inet_frag_*", "ip_defrag", "ipv6_frag_rcv"])
+    .cause("ip.frag_reassembly"),
     row(
         Benign,
         "ip.receive",

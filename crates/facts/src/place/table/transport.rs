@@ -106,10 +106,13 @@ pub static ROWS: &[Row] = &[
         Loss,
         "socket.receive_queue",
         &["PROTO_MEM"],
-        text!("the memory for all TCP sockets was used up (tcp_mem)", "TCP 套接字内存总额已用完（tcp_mem）"),
+        // tcp_data_queue() says so in both cases (tcp_try_rmem_schedule()).
+        text!(
+            "the receive buffer of the socket was full, or the memory for all TCP sockets (tcp_mem)",
+            "套接字接收缓冲区已满，或 TCP 套接字内存总额（tcp_mem）已用完"
+        ),
     )
-    .protocol(TCP)
-    .cause("tcp.memory"),
+    .protocol(TCP),
     row(
         Loss,
         "socket.receive_queue",

@@ -1,0 +1,3 @@
+//! The IP layer apart from routing.
+
+pub mod frag_reassembly;
