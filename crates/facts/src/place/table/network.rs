@@ -35,6 +35,25 @@ pub static ROWS: &[Row] = &[
         &["IPV6DISABLED"],
         text!("IPv6 is disabled on the device", "该设备已禁用 IPv6"),
     ),
+    // ip6_rcv_core() names the reason only where the device once had IPv6.
+    row(
+        Benign,
+        "ip.receive",
+        SILENT,
+        text!("IPv6 multicast for a device without IPv6", "发给没有 IPv6 的设备的 IPv6 组播"),
+    )
+    .on(&["ip6_rcv_core"])
+    .multicast(),
+    row(
+        Conditional,
+        "ip.receive",
+        SILENT,
+        text!(
+            "the device has no IPv6 (an MTU below 1280 ends it), or the header is not valid",
+            "该设备没有 IPv6（MTU 小于 1280 时会失去它），或 IPv6 头无效"
+        ),
+    )
+    .on(&["ip6_rcv_core"]),
     row(
         Benign,
         "ip.reassembly",
