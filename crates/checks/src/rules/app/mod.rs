@@ -8,10 +8,12 @@ pub mod reply_source_mismatch;
 mod tests;
 
 use crate::case::Space;
+use crate::rule::{Judgement, Suspect, manual};
 use crate::rules::tcp::name;
 use crate::way::Way;
 use std::net::IpAddr;
 use whydrop_model::snapshot::{Protocol, Socket};
+use whydrop_model::{Cause, Direction, Text};
 
 /// Why a port refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,25 @@ impl Refusal {
     fn subject(&self) -> String {
         format!("{} port {}", self.protocol, self.port)
     }
+}
+
+/// Judges the refusals of one kind. The texts say what happens, what was seen and what to do; they may name `port`,
+/// `address` and `listener`.
+fn judge_kind(space: Space<'_>, cause: &'static Cause, kind: Kind, texts: [Text; 3]) -> Judgement {
+    let [summary, seen, advice] = texts;
+    let suspects = refusals(space).into_iter().filter(|refusal| refusal.kind == kind).map(|refusal| {
+        let words: [(&str, &dyn std::fmt::Display); 3] =
+            [("port", &refusal.port), ("address", &refusal.address), ("listener", &refusal.listener)];
+        let option = if refusal.protocol == "tcp" { "-lntp" } else { "-lunp" };
+        let mut start = manual(advice);
+        start.title = advice.fill(&words);
+        Suspect::new(space, cause, "socket.lookup", refusal.subject(), summary.fill(&words))
+            .direction(Direction::Receive)
+            .evidence(seen.fill(&words), "sockets", &["ss", option])
+            .touches(refusal.probes)
+            .fix(start)
+    });
+    suspects.collect::<Vec<_>>().into()
 }
 
 /// The probed ports of this namespace that refused.

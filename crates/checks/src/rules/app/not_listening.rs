@@ -1,10 +1,10 @@
 //! `app.not_listening`: nothing listens on the port.
 
-use super::{Kind, refusals};
+use super::{Kind, judge_kind};
 use crate::case::Space;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, manual};
-use whydrop_model::{Cause, Direction, Text, text};
+use crate::rule::{Judgement, Rule};
+use whydrop_model::{Cause, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -47,17 +47,5 @@ const DO: Text = text!(
 );
 
 fn judge(space: Space<'_>) -> Judgement {
-    let suspects = refusals(space).into_iter().filter(|r| r.kind == Kind::Nothing).map(|refusal| {
-        let words: [(&str, &dyn std::fmt::Display); 3] =
-            [("port", &refusal.port), ("address", &refusal.address), ("listener", &refusal.listener)];
-        let option = if refusal.protocol == "tcp" { "-lntp" } else { "-lunp" };
-        let mut start = manual(DO);
-        start.title = DO.fill(&words);
-        Suspect::new(space, &CAUSE, "socket.lookup", refusal.subject(), SUMMARY.fill(&words))
-            .direction(Direction::Receive)
-            .evidence(SEEN.fill(&words), "sockets", &["ss", option])
-            .touches(refusal.probes)
-            .fix(start)
-    });
-    suspects.collect::<Vec<_>>().into()
+    judge_kind(space, &CAUSE, Kind::Nothing, [SUMMARY, SEEN, DO])
 }

@@ -1,9 +1,10 @@
 //! `link.errors`: frames are damaged on the wire.
 
+use super::judge_counters;
 use crate::case::Space;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, manual};
-use whydrop_model::{Cause, Direction, Text, text};
+use crate::rule::{Judgement, Rule};
+use whydrop_model::{Cause, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -38,35 +39,9 @@ pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], consequenc
 const FIELDS: &[&str] = &["rx_crc_errors", "rx_frame_errors", "rx_length_errors"];
 
 const SUMMARY: Text = text!("{dev} receives damaged frames.", "{dev} 收到损坏的帧。");
-const ROSE: Text = text!("{field} rose by {n}", "{field} 计数 +{n}");
 const CHECK: Text =
     text!("check cable, transceiver, port, speed and duplex", "检查线缆、光模块、端口、速率和双工");
 
 fn judge(space: Space<'_>) -> Judgement {
-    let suspects = space.links().filter(|link| !link.loopback).filter_map(|link| {
-        let rises: Vec<(&str, u64)> =
-            FIELDS.iter().map(|f| (*f, space.link_rise(link, f))).filter(|(_, n)| *n > 0).collect();
-        let lost = rises.iter().map(|(_, n)| n).sum::<u64>();
-        if lost == 0 {
-            return None;
-        }
-        let dev = link.name.as_str();
-        let mut suspect =
-            Suspect::new(space, &CAUSE, "link.receive", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
-                .direction(Direction::Receive)
-                .packets(lost, "interface counters")
-                .on(link.index)
-                .touches(space.probes_via(link.index))
-                .fix(manual(CHECK));
-        for (field, n) in rises {
-            let claim = ROSE.fill(&[("field", &field), ("n", &n)]);
-            suspect = suspect.evidence(
-                claim,
-                "interface counters",
-                &["ip", "-s", "-s", "link", "show", "dev", dev],
-            );
-        }
-        Some(suspect)
-    });
-    suspects.collect::<Vec<_>>().into()
+    judge_counters(space, &CAUSE, "link.receive", FIELDS, |rises| rises.iter().sum(), [SUMMARY, CHECK])
 }

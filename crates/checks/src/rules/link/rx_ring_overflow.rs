@@ -1,9 +1,10 @@
 //! `nic.rx_ring_overflow`: the receive ring overflows.
 
+use super::judge_counters;
 use crate::case::Space;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, manual};
-use whydrop_model::{Cause, Direction, Text, text};
+use crate::rule::{Judgement, Rule};
+use whydrop_model::{Cause, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -38,34 +39,9 @@ pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], consequenc
 const FIELDS: &[&str] = &["rx_missed_errors", "rx_fifo_errors", "rx_over_errors"];
 
 const SUMMARY: Text = text!("The receive ring of {dev} overflows.", "{dev} 的接收环形缓冲区溢出。");
-const ROSE: Text = text!("{field} rose by {n}", "{field} 计数 +{n}");
 const CHECK: Text = text!("enlarge the ring: ethtool -G DEV rx MAX", "增大环形缓冲区：ethtool -G DEV rx MAX");
 
 fn judge(space: Space<'_>) -> Judgement {
-    let suspects = space.links().filter(|link| !link.loopback).filter_map(|link| {
-        let rises: Vec<(&str, u64)> =
-            FIELDS.iter().map(|f| (*f, space.link_rise(link, f))).filter(|(_, n)| *n > 0).collect();
-        let lost = rises.iter().map(|(_, n)| *n).max().unwrap_or(0);
-        if lost == 0 {
-            return None;
-        }
-        let dev = link.name.as_str();
-        let mut suspect =
-            Suspect::new(space, &CAUSE, "nic.receive", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
-                .direction(Direction::Receive)
-                .packets(lost, "interface counters")
-                .on(link.index)
-                .touches(space.probes_via(link.index))
-                .fix(manual(CHECK));
-        for (field, n) in rises {
-            let claim = ROSE.fill(&[("field", &field), ("n", &n)]);
-            suspect = suspect.evidence(
-                claim,
-                "interface counters",
-                &["ip", "-s", "-s", "link", "show", "dev", dev],
-            );
-        }
-        Some(suspect)
-    });
-    suspects.collect::<Vec<_>>().into()
+    let largest = |rises: &[u64]| rises.iter().copied().max().unwrap_or(0);
+    judge_counters(space, &CAUSE, "nic.receive", FIELDS, largest, [SUMMARY, CHECK])
 }
