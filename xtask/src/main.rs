@@ -49,7 +49,7 @@ enum Task {
         id: String,
     },
     /// Make the recordings of scenarios/ anew, from the live tests
-    Record,
+    Record(record::Options),
     /// Run the whole-program tests in QEMU guests with Debian's kernels
     Vm(vm::Options),
 }
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Task::Docker => docker::run(),
         Task::Gen { check } => generate::generate(check),
         Task::NewCause { id } => new_cause::run(&id),
-        Task::Record => record::run(),
+        Task::Record(options) => record::run(&options),
         Task::Vm(options) => vm::run(&options),
     };
     match outcome {

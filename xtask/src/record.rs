@@ -19,9 +19,19 @@ const WAITING: usize = 4;
 /// A value that fits into a line of this many characters stands on one.
 const LINE: usize = 360;
 
+/// Options of `cargo xtask record`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only faults whose id contains this
+    #[arg(default_value = "")]
+    filter: String,
+}
+
 /// Runs the live tests with recording on, then slims what they wrote.
-pub fn run() -> Result<()> {
-    must(cargo().args(["test", "--package", "whydrop-tests", "--test", "live"]).env("WHYDROP_RECORD", "1"))?;
+pub fn run(options: &Options) -> Result<()> {
+    let mut live = cargo();
+    live.args(["test", "--package", "whydrop-tests", "--test", "live", "--", &options.filter]);
+    must(live.env("WHYDROP_RECORD", "1"))?;
     for path in records(Path::new("scenarios"))? {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut record: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;

@@ -9,7 +9,7 @@ use whydrop_host::source::{iptables_legacy, nftables};
 use whydrop_model::action::{ChainRef, QdiscSpec, RouteSpec, RuleRef, TC_INGRESS, TC_ROOT};
 use whydrop_model::finding::Step;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, RuleVerdict, Tool};
-use whydrop_model::snapshot::{NextHop, QdiscOptions, Route};
+use whydrop_model::snapshot::{NextHop, PolicyRule, QdiscOptions, Route};
 use whydrop_model::target::{Entry, Role, Target, TargetKind};
 use whydrop_model::{Action, Reading};
 
@@ -156,6 +156,50 @@ fn route(destination: &str, prefix: u8, kind: &str, gateway: Option<IpAddr>) -> 
         scope: 0,
     };
     RouteSpec { route, dev: None }
+}
+
+#[test]
+fn policy_rules() {
+    let sandbox = Sandbox::new("rules");
+    let rule = PolicyRule {
+        family: 4,
+        priority: 100,
+        action: "lookup".into(),
+        table: Some(77),
+        from: Some(("10.1.0.0".parse().unwrap(), 16)),
+        to: Some(("10.9.0.9".parse().unwrap(), 32)),
+        iif: Some("lo".into()),
+        oif: None,
+        fwmark: Some((0x10, 0xff)),
+        conditions: vec![],
+    };
+    let shows = "100:\tfrom 10.1.0.0/16 to 10.9.0.9 fwmark 0x10/0xff iif lo lookup 77";
+    there_and_back(&sandbox, &Action::PolicyRuleAdd { rule: rule.clone() }, "ip rule", shows);
+    let refusing = PolicyRule {
+        family: 6,
+        action: "prohibit".into(),
+        table: None,
+        from: None,
+        to: Some(("2001:db8::".parse().unwrap(), 32)),
+        fwmark: None,
+        ..rule.clone()
+    };
+    there_and_back(&sandbox, &Action::PolicyRuleAdd { rule: refusing }, "ip -6 rule", "prohibit");
+    // Two of one priority: the other one stays.
+    sandbox.run("ip rule add priority 100 to 10.8.0.0/16 prohibit");
+    sandbox.run("ip rule add priority 100 to 10.7.0.0/16 uidrange 0-9 prohibit");
+    let other = PolicyRule {
+        action: "prohibit".into(),
+        table: None,
+        from: None,
+        to: Some(("10.7.0.0".parse().unwrap(), 16)),
+        iif: None,
+        fwmark: None,
+        conditions: vec!["uidrange 0-9".into()],
+        ..rule
+    };
+    there_and_back(&sandbox, &Action::PolicyRuleDelete { rule: other.clone() }, "ip rule", "");
+    assert!(refusal(&sandbox, &Action::PolicyRuleAdd { rule: other }).contains("further conditions"));
 }
 
 #[test]

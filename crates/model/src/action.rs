@@ -4,7 +4,7 @@
 //! can be checked to be still as it was seen.
 
 use crate::netfilter::{Chain, Family, Hook, Rule, RuleVerdict, Tool};
-use crate::snapshot::{QdiscOptions, Route};
+use crate::snapshot::{PolicyRule, QdiscOptions, Route};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -110,6 +110,16 @@ pub enum Action {
     RouteAdd(RouteSpec),
     /// `ip route del`.
     RouteDelete(RouteSpec),
+    /// `ip rule add`.
+    PolicyRuleAdd {
+        /// The rule.
+        rule: PolicyRule,
+    },
+    /// `ip rule del`.
+    PolicyRuleDelete {
+        /// As it was seen.
+        rule: PolicyRule,
+    },
     /// `ip addr add`.
     AddressAdd {
         /// Interface.
@@ -202,6 +212,8 @@ impl Action {
             Self::Sysctl { name, value, was } => Self::Sysctl { name, value: was, was: value },
             Self::RouteAdd(spec) => Self::RouteDelete(spec),
             Self::RouteDelete(spec) => Self::RouteAdd(spec),
+            Self::PolicyRuleAdd { rule } => Self::PolicyRuleDelete { rule },
+            Self::PolicyRuleDelete { rule } => Self::PolicyRuleAdd { rule },
             Self::AddressAdd { dev, ip, prefix } => Self::AddressDelete { dev, ip, prefix },
             Self::AddressDelete { dev, ip, prefix } => Self::AddressAdd { dev, ip, prefix },
             Self::NeighbourAdd { dev, ip, mac } => Self::NeighbourDelete { dev, ip, mac },
@@ -234,6 +246,8 @@ impl Action {
             Self::Sysctl { name, value, .. } => line(&["sysctl", "-w", &format!("{name}={value}")]),
             Self::RouteAdd(spec) => spec.argv("add"),
             Self::RouteDelete(spec) => spec.argv("del"),
+            Self::PolicyRuleAdd { rule } => policy_rule_argv(rule, "add"),
+            Self::PolicyRuleDelete { rule } => policy_rule_argv(rule, "del"),
             Self::AddressAdd { dev, ip, prefix } => {
                 line(&["ip", "addr", "add", &format!("{ip}/{prefix}"), "dev", dev])
             }
@@ -326,6 +340,35 @@ impl QdiscSpec {
         }
         out
     }
+}
+
+/// A policy rule in the words of `ip rule`, its action last.
+fn policy_rule_argv(rule: &PolicyRule, verb: &str) -> Vec<String> {
+    let mut out = vec!["ip".to_owned()];
+    if rule.family == 6 {
+        out.push("-6".into());
+    }
+    let mut word = |name: &str, value: String| out.extend([name.to_owned(), value]);
+    word("rule", verb.to_owned());
+    word("priority", rule.priority.to_string());
+    for (name, network) in [("from", rule.from), ("to", rule.to)] {
+        if let Some((ip, prefix)) = network {
+            word(name, format!("{ip}/{prefix}"));
+        }
+    }
+    for (name, dev) in [("iif", &rule.iif), ("oif", &rule.oif)] {
+        if let Some(dev) = dev {
+            word(name, dev.clone());
+        }
+    }
+    if let Some((mark, mask)) = rule.fwmark {
+        word("fwmark", format!("{mark:#x}/{mask:#x}"));
+    }
+    match rule.table {
+        Some(table) => word(&rule.action, table.to_string()),
+        None => out.push(rule.action.clone()),
+    }
+    out
 }
 
 /// A share as tc takes it: `30%`, at most six decimals.

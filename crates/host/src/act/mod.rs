@@ -11,6 +11,7 @@ mod encode;
 mod journal;
 mod link;
 mod nftables;
+mod policy_rule;
 mod qdisc;
 mod qdisc_options;
 mod route;
@@ -92,6 +93,8 @@ fn perform(action: &Action, raw: Option<&str>, announce: &mut Announce<'_>) -> R
         Action::Sysctl { name, value, was } => sysctl::write(name, value, was, announce),
         Action::RouteAdd(spec) => route::add(spec, raw, announce),
         Action::RouteDelete(spec) => route::delete(spec, announce),
+        Action::PolicyRuleAdd { rule } => policy_rule::add(rule, raw, announce),
+        Action::PolicyRuleDelete { rule } => policy_rule::delete(rule, announce),
         Action::AddressAdd { dev, ip, prefix } => address::add(dev, *ip, *prefix, raw, announce),
         Action::AddressDelete { dev, ip, prefix } => address::delete(dev, *ip, *prefix, announce),
         Action::NeighbourAdd { dev, ip, mac } => address::neighbour_add(dev, *ip, mac, announce),

@@ -11,6 +11,9 @@ use whydrop_model::{snapshot::PolicyRule, text};
 /// Length of struct fib_rule_hdr.
 const HEADER: usize = 12;
 const FIB_RULE_INVERT: u32 = 2;
+/// FR_ACT_*, and the words of `ip rule`.
+const ACTIONS: [(u8, &str); 6] =
+    [(1, "lookup"), (2, "goto"), (3, "nop"), (6, "blackhole"), (7, "unreachable"), (8, "prohibit")];
 
 // FRA_* (include/uapi/linux/fib_rules.h).
 const FRA_DST: u16 = 1;
@@ -32,15 +35,25 @@ const FRA_DSCP: u16 = 25;
 
 /// Policy rules of IPv4 and IPv6 in order of priority within each. Needs no privilege.
 pub fn read(route: &mut Netlink) -> Result<Vec<PolicyRule>> {
+    Ok(read_raw(route)?.into_iter().map(|(rule, _)| rule).collect())
+}
+
+/// As [`read`], with the messages in which they came.
+pub fn read_raw(route: &mut Netlink) -> Result<Vec<(PolicyRule, Vec<u8>)>> {
     let mut rules = Vec::new();
     for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
         let header = rt_rule::FibRuleHdr { family, ..Default::default() };
         let request = rt_rule::Request::new().op_getrule_dump(&header);
         rules.extend(route.dump(text!("the policy rules", "策略路由规则"), &request, |message| {
-            parse(message, family)
+            Some((parse(message, family)?, message.to_vec()))
         })?);
     }
     Ok(rules)
+}
+
+/// Number of an action.
+pub fn action_number(word: &str) -> Option<u8> {
+    ACTIONS.iter().find(|(_, known)| *known == word).map(|(number, _)| *number)
 }
 
 fn parse(message: &[u8], family: u8) -> Option<PolicyRule> {
@@ -50,15 +63,8 @@ fn parse(message: &[u8], family: u8) -> Option<PolicyRule> {
     }
     let bits = parse_u32(message.get(8..)?)?;
     let attributes = Attributes::after(message, HEADER)?;
-    let action = match action {
-        1 => "lookup".to_owned(),
-        2 => "goto".to_owned(),
-        3 => "nop".to_owned(),
-        6 => "blackhole".to_owned(),
-        7 => "unreachable".to_owned(),
-        8 => "prohibit".to_owned(),
-        other => format!("action {other}"),
-    };
+    let known = ACTIONS.iter().find(|(number, _)| *number == action);
+    let action = known.map_or_else(|| format!("action {action}"), |(_, word)| (*word).to_owned());
     Some(PolicyRule {
         family: if i32::from(family) == libc::AF_INET6 { 6 } else { 4 },
         // The kernel leaves out a priority of 0.

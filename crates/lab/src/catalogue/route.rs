@@ -8,6 +8,7 @@ use crate::site::{Place, Topology};
 use crate::traffic::Traffic;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use whydrop_model::netfilter::{Hook, Match, RuleVerdict};
+use whydrop_model::snapshot::PolicyRule;
 use whydrop_model::{Action, text};
 
 pub(super) fn faults() -> Vec<Fault> {
@@ -40,7 +41,31 @@ pub(super) fn faults() -> Vec<Fault> {
         )],
         &["route.blackhole"],
     );
-    vec![no_route, black_hole, rp_filter(), unresolved(), remote_loss()]
+    vec![no_route, black_hole, policy_rule(), rp_filter(), unresolved(), remote_loss()]
+}
+
+/// The server refuses to send anything back to the client.
+fn policy_rule() -> Fault {
+    let prohibit = PolicyRule {
+        family: 4,
+        priority: 100,
+        action: "prohibit".into(),
+        table: None,
+        from: None,
+        to: Some((IpAddr::V4(Ipv4Addr::new(10, 77, 1, 2)), 32)),
+        iif: None,
+        oif: None,
+        fwmark: None,
+        conditions: vec![],
+    };
+    Fault::routed(
+        "route.policy_rule",
+        text!("a policy rule of the server refuses the way back", "服务器的策略规则拒绝返回的包"),
+    )
+    .breaks(
+        vec![Change::Act(Place::Server, Action::PolicyRuleAdd { rule: prohibit })],
+        &["route.policy_rule"],
+    )
 }
 
 /// Datagrams arrive on eth0 with a source whose way back leads over eth1.

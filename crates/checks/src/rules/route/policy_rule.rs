@@ -4,9 +4,10 @@ use super::add_dropped;
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::route::Lookup;
-use crate::rule::{Judgement, Rule, Suspect, manual};
+use crate::rule::{Judgement, Rule, Suspect, fix, manual};
 use crate::way::{End, Ending};
-use whydrop_model::{Cause, Text, text};
+use whydrop_model::action::Action;
+use whydrop_model::{Applicability, Cause, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -39,7 +40,11 @@ const MATCHES: Text = text!(
     "rule {priority} with action {action} matches {address} before any table is searched",
     "规则 {priority}（动作 {action}）在查表之前就匹配了 {address}"
 );
-const DELETE: Text =
+const DELETE: Text = text!("delete the rule", "删除该规则");
+const OPENS: Text = text!("all that it refused can be sent then", "此后它所拒绝的包都可以发出");
+const PERSIST: Text =
+    text!("take it out of the network configuration that adds it, too", "同时把它从添加它的网络配置中去掉");
+const BY_HAND: Text =
     text!("delete the rule: ip rule del priority {priority}", "删除该规则：ip rule del priority {priority}");
 
 fn judge(space: Space<'_>) -> Judgement {
@@ -61,8 +66,20 @@ fn refused(space: Space<'_>, ending: &Ending) -> Option<Suspect> {
     let subject = format!("ip rule {}", rule.priority);
     let words: [(&str, &dyn std::fmt::Display); 3] =
         [("priority", &rule.priority), ("action", &rule.action), ("address", &ending.to)];
-    let mut delete = manual(DELETE);
-    delete.title = DELETE.fill(&words);
+    let delete = match rule.conditions.as_slice() {
+        [] => {
+            let action = Action::PolicyRuleDelete { rule: (*rule).clone() };
+            let mut delete = fix(space, DELETE.phrase(), Applicability::Safe, vec![action]);
+            (delete.caution, delete.persist) = (Some(OPENS.phrase()), Some(PERSIST.phrase()));
+            delete
+        }
+        // Not all conditions can be written as `ip rule` wants them.
+        _ => {
+            let mut by_hand = manual(BY_HAND);
+            by_hand.title = BY_HAND.fill(&words);
+            by_hand
+        }
+    };
     let suspect = Suspect::new(space, &CAUSE, ending.stage(), subject, SUMMARY.fill(&words))
         .evidence(MATCHES.fill(&words), "policy rules", &["ip", "rule", "show"])
         .direction(ending.direction())
