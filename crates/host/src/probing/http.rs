@@ -62,7 +62,8 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
             }
         } else {
             account.expire(began.saturating_add(timeout).saturating_add(1).max(now));
-            job.tell(account.counts(), Event::Lost(seq));
+            let why = http.error.clone().unwrap_or_default();
+            job.tell(account.counts(), Event::Failed { seq, ms: (now - began) as f64 / 1e6, why });
         }
         let c = account.counts();
         let certain =

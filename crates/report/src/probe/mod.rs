@@ -3,6 +3,8 @@
 mod graph;
 mod http;
 
+pub use http::failure as http_failure;
+
 use crate::layout::{Page, name, pad};
 use crate::number::{count, interval, millis, percent};
 use crate::text::Options;
