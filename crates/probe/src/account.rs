@@ -40,7 +40,7 @@ pub enum Answer {
 pub struct Entry {
     /// Source port, or ICMP sequence number.
     pub sport: u16,
-    /// When its send was called.
+    /// When it was sent: by the kernel's stamp where a device took it during the call, else when send was called.
     pub sent: Nanos,
     /// Replies with their times, in order of arrival; at most [`MAX_REPLIES`] are kept.
     pub replies: Vec<(Nanos, Answer)>,
@@ -195,6 +195,15 @@ impl Account {
         if let Some(entry) = self.entries.get_mut(own.seq as usize) {
             entry.left = true;
             entry.translated |= own.translated;
+        }
+    }
+
+    /// Notes that a device took probe `seq` at `at`, before its send returned: what passed before that is delay of this
+    /// machine. A probe that waits in a queue leaves after its send, and its wait is part of the round trip, as with
+    /// ping.
+    pub fn taken(&mut self, seq: u32, at: Nanos) {
+        if let Some(entry) = self.entries.get_mut(seq as usize).filter(|e| !e.left && e.replies.is_empty()) {
+            entry.sent = entry.sent.max(at);
         }
     }
 
@@ -367,6 +376,17 @@ mod tests {
         assert_eq!(account.reply(seq, 3000 * MS, Answer::Reply), Some(Credit::Duplicate));
         let counts = account.counts();
         assert_eq!((counts.late, counts.lost, counts.received, counts.duplicates), (1, 0, 0, 1));
+    }
+
+    #[test]
+    fn a_prober_that_is_held_up_inside_its_send_makes_no_round_trip_longer() {
+        let mut account = Account::new(900 * MS);
+        let seq = account.sent(1, 0, None);
+        account.taken(seq, 1500 * MS);
+        account.left(Own { seq, translated: false });
+        account.taken(seq, 1600 * MS);
+        assert_eq!(account.reply(seq, 1501 * MS, Answer::Reply), Some(Credit::OnTime));
+        assert_eq!(account.entries()[0].rtt(), Some(MS));
     }
 
     #[test]

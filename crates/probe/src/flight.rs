@@ -53,7 +53,12 @@ pub struct Flight {
     /// Loss against which the run is tested.
     limit: Option<f64>,
     fixed_flows: bool,
+    /// Round trip of the last answer in time.
+    last_rtt: Nanos,
 }
+
+/// Round trips above this leave no gap before the first repetition of a SYN-ACK.
+const QUICK: Nanos = 250_000_000;
 
 fn nanos(d: Duration) -> Nanos {
     u64::try_from(d.as_nanos()).unwrap_or(Nanos::MAX / 4).min(Nanos::MAX / 4)
@@ -80,6 +85,7 @@ impl Flight {
             ends: None,
             limit: spec.target,
             fixed_flows: spec.flows.is_some(),
+            last_rtt: 0,
         }
     }
 
@@ -134,7 +140,15 @@ impl Flight {
     /// Books a packet that belongs to a probe of `remote`.
     pub fn heard(&mut self, heard: &Heard, remote: IpAddr, at: Nanos) -> Option<Credit> {
         match &heard.what {
-            What::Answer(answer, _) => self.account.reply(heard.seq, at, *answer),
+            What::Answer(answer, _) => {
+                let credit = self.account.reply(heard.seq, at, *answer);
+                if let (Some(Credit::OnTime), Some(entry)) =
+                    (credit, self.account.entries().get(heard.seq as usize))
+                {
+                    self.last_rtt = at.saturating_sub(entry.sent);
+                }
+                credit
+            }
             What::IcmpError(error) => {
                 self.account.icmp_error(heard.seq, error.to_string());
                 error.refuses(remote).then(|| self.account.reply(heard.seq, at, Refused))?
@@ -144,6 +158,11 @@ impl Flight {
                 None
             }
         }
+    }
+
+    /// Round trip of the last answer in time; none if it took so long that a late one at 1, 3 or 7 s does not stand out.
+    pub fn quick_rtt(&self) -> Option<Nanos> {
+        Some(self.last_rtt).filter(|rtt| *rtt < QUICK)
     }
 
     /// Sends nothing more, and waits only for probes that are still within their limit.

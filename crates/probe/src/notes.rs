@@ -17,7 +17,9 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
     let mut notes = vec![];
     let n = |text: Text, n: u64| text.fill(&[("n", &n)]);
     notes.extend(closed(result));
-    if pattern.late_on_comb > 0 {
+    // Where the path delays, answers meet the times of a repetition by chance.
+    let comb = !pattern.delayed();
+    if comb && pattern.late_on_comb > 0 {
         notes.push(n(
             text!(
                 "{n} late answers came when a server repeats its SYN-ACK (1, 3, 7 s): the first answer was lost on its way back",
@@ -26,7 +28,7 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             pattern.late_on_comb,
         ));
     }
-    if pattern.repeated > 0 {
+    if comb && pattern.repeated > 0 {
         notes.push(n(
             text!(
                 "{n} answered SYNs were answered again after 1, 3 or 7 s: the RST of this side was lost on its way there",
@@ -35,7 +37,8 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             pattern.repeated,
         ));
     }
-    let silent = result.lost - result.extra.answered_elsewhere;
+    let local = result.extra.never_left.unwrap_or(0) + result.extra.dropped_on_return.unwrap_or(0);
+    let silent = result.lost.saturating_sub(result.extra.answered_elsewhere + local);
     if pattern.silent_server(silent) {
         notes.push(
             text!(
@@ -88,8 +91,8 @@ pub(crate) fn own_side(result: &ProbeResult) -> Vec<Phrase> {
     if let Some(count) = result.extra.never_left.filter(|n| *n > 0) {
         notes.push(n(
             text!(
-                "{n} of the lost never left this side: the send succeeded, but no interface sent the packet (a queue or an egress filter)",
-                "丢失的探测中有 {n} 个从未离开本端：发送成功，但没有任何接口发出该包（队列或出口过滤器）"
+                "{n} of the lost never left this side: the send succeeded, but no interface sent the packet (a queue, an egress filter, or a neighbour that does not answer)",
+                "丢失的探测中有 {n} 个从未离开本端：发送成功，但没有任何接口发出该包（队列、出口过滤器，或邻居不应答 ARP/ND）"
             ),
             count,
         ));
@@ -164,6 +167,10 @@ pub fn sizes(result: &ProbeResult) -> Vec<Phrase> {
 
 /// Sentences that need the whole result: clusters, a slow host.
 pub fn finish(result: &mut ProbeResult) {
+    if result.loss.is_none() {
+        // What is no loss comes in no runs.
+        result.extra.bursts = None;
+    }
     if let Some(bursts) = result.extra.bursts.filter(|b| b.clustered) {
         let mean = format!("{:.1}", bursts.mean);
         result.extra.notes.push(
@@ -179,8 +186,8 @@ pub fn finish(result: &mut ProbeResult) {
         let ms = format!("{delay:.0}");
         result.extra.notes.push(
             text!(
-                "this machine was slow to read answers (up to {ms} ms); no round trip includes that",
-                "本机读取应答较慢（最长 {ms} 毫秒）；往返时间不含此延迟"
+                "this machine held whydrop up for as long as {ms} ms (busy, or stopped); no round trip includes that",
+                "本机曾使 whydrop 停顿最长 {ms} 毫秒（繁忙或被暂停）；往返时间不含此延迟"
             )
             .fill(&[("ms", &ms)]),
         );

@@ -34,8 +34,8 @@ pub fn attempt(rtt: Nanos, base: Nanos) -> Option<usize> {
     COMB.iter().position(|second| {
         let at = second * SECOND;
         // Kernel timers fire late, the longer the later (timer wheel: up to 1/8, measured 3 %).
-        let slack = 50_000_000 + at / 16 + 4 * base;
-        (at.saturating_sub(10_000_000)..=at + slack).contains(&rtt)
+        let (early, slack) = (10_000_000 + base / 2, 50_000_000 + at / 16 + base / 2);
+        ((at + base).saturating_sub(early)..=at + base + slack).contains(&rtt)
     })
 }
 
@@ -71,10 +71,13 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// The pattern of what was seen until `now`.
-    pub fn of(entries: &[Entry], now: Nanos) -> Self {
+    /// The pattern of what was seen until `now`. If the devices were `watched`, what this machine itself dropped tells
+    /// nothing of the path.
+    pub fn of(entries: &[Entry], now: Nanos, watched: bool) -> Self {
+        let dropped_here = |e: &Entry| watched && e.replies.is_empty() && (!e.left || e.arrived);
         // An answer from elsewhere tells that the SYN arrived; whether the right one would have, nobody knows.
-        let judged = |e: &&Entry| e.outcome().is_some() && e.was_sent() && e.elsewhere.is_none();
+        let judged =
+            |e: &&Entry| e.outcome().is_some() && e.was_sent() && e.elsewhere.is_none() && !dropped_here(e);
         let sent: Vec<&Entry> = entries.iter().filter(judged).collect();
         let base = base_rtt(&sent);
         let mut out = Self::default();
@@ -87,7 +90,7 @@ impl Pattern {
                     continue;
                 }
                 Some((at, _)) => {
-                    first = slot(*at);
+                    first = if entry.answered_in_time() { Some(0) } else { slot(*at) };
                     let Some(k) = first else {
                         out.off_comb += 1;
                         continue;
@@ -104,6 +107,11 @@ impl Pattern {
             *out.groups.entry(Look { visible, first, again }).or_default() += 1;
         }
         out
+    }
+
+    /// Late answers come at any time: the path delays, and an answer that meets the comb does so by chance.
+    pub fn delayed(&self) -> bool {
+        self.off_comb * 5 > self.late_on_comb + self.off_comb
     }
 
     /// Losses, answers, and yet nothing repeated: the server does not repeat itself, or it was not watched for long
@@ -125,10 +133,10 @@ impl Pattern {
 /// cookies, no retries: the server does not repeat itself), or more silence than the fate of our RSTs bears out (a
 /// server that sends cookies now and then).
 pub(crate) fn estimate(pattern: &Pattern, drop: f64) -> Option<Split> {
-    let Pattern { late_on_comb: late, off_comb, repeated, refused, groups } = pattern;
+    let Pattern { late_on_comb: late, repeated, refused, groups, .. } = pattern;
     let silent = groups.keys().any(|look| look.first.is_none());
     let undecidable = silent && *late == 0 && *repeated == 0;
-    if *refused || undecidable || *off_comb * 5 > late + off_comb {
+    if *refused || undecidable || pattern.delayed() {
         return None;
     }
     // What became of our RSTs tells of the same direction as the SYNs, unless a firewall treats them differently.
@@ -247,6 +255,7 @@ fn profile(views: &[Groups], drop: f64, f: impl Fn(&Groups, f64) -> f64) -> Opti
 mod tests {
     use super::*;
     use crate::account::Account;
+    use crate::codec::Own;
 
     /// A small deterministic generator (splitmix64), so that a failing seed can be repeated.
     struct Dice(u64);
@@ -300,7 +309,7 @@ mod tests {
             account.reply(seq, at, Answer::Reply);
         }
         account.expire(now);
-        estimate(&Pattern::of(account.entries(), now), DROP_95)
+        estimate(&Pattern::of(account.entries(), now, false), DROP_95)
     }
 
     #[test]
@@ -343,6 +352,41 @@ mod tests {
         for seed in 1..7 {
             assert_eq!(run_with(seed, 0.0, 0.0, 0.3, 0.7, 6, 8), None);
         }
+    }
+
+    #[test]
+    fn what_this_machine_drops_is_no_loss_of_the_path() {
+        let mut account = Account::new(SECOND * 9 / 10);
+        for i in 0..60u32 {
+            let sent = u64::from(i) * SECOND / 10;
+            let seq = account.sent(0, sent, None);
+            if i % 3 > 0 {
+                account.left(Own { seq, translated: false });
+                account.arrived(seq);
+            }
+            if i % 3 == 2 {
+                account.reply(seq, sent + 1_000_000, Answer::Reply);
+            }
+        }
+        let now = 8 * SECOND;
+        account.expire(now);
+        let pattern = Pattern::of(account.entries(), now, true);
+        assert!(!pattern.silent_server(0));
+        let split = estimate(&pattern, DROP_95).expect("twenty probes of the path, all answered");
+        assert_eq!((split.forward.loss, split.reverse.loss), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_slow_path_is_no_loss_of_answers() {
+        let mut account = Account::new(SECOND * 9 / 10);
+        for i in 0..200u64 {
+            let seq = account.sent(0, i * 10_000_000, None);
+            account.reply(seq, i * 10_000_000 + i * 10_000_000, Answer::Reply);
+        }
+        account.expire(20 * SECOND);
+        let pattern = Pattern::of(account.entries(), 20 * SECOND, true);
+        assert!(pattern.delayed() && pattern.late_on_comb > 0, "{pattern:?}");
+        assert_eq!(estimate(&pattern, DROP_95), None);
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Codec for Syn {
     }
 
     fn interpret(&self, entries: &[Entry], now: Nanos, result: &mut ProbeResult) {
-        let pattern = split::Pattern::of(entries, now);
+        let pattern = split::Pattern::of(entries, now, result.extra.never_left.is_some());
         let split = split::estimate(&pattern, split::DROP_95);
         result.forward = split.map(|s| s.forward);
         result.reverse = split.map(|s| s.reverse);
