@@ -3,7 +3,7 @@
 use super::Block;
 use crate::layout::name;
 use crate::number::{count, millis};
-use whydrop_model::{Lang, Phrase, ProbeResult, Text, text};
+use whydrop_model::{Phrase, ProbeResult, Text, text};
 
 /// Adds the rows of a GET: its phases, each with what this side had to send again in it, then the answer.
 pub(super) fn rows(block: &mut Block, p: &ProbeResult) {
@@ -39,7 +39,7 @@ pub(super) fn rows(block: &mut Block, p: &ProbeResult) {
         http.error.as_deref().map(|e| failure(e).get(lang).to_owned()),
     );
     block.row(text!("http", "http"), parts.join(", "));
-    if let Some(said) = encryption(p, lang) {
+    if let Some(said) = encryption(p) {
         block.row(text!("tls", "TLS"), said.get(lang));
     }
 }
@@ -113,16 +113,14 @@ pub(super) fn sizes(block: &mut Block, p: &ProbeResult) {
 }
 
 /// Version and certificate; none without a handshake that came so far.
-fn encryption(p: &ProbeResult, lang: Lang) -> Option<Phrase> {
+fn encryption(p: &ProbeResult) -> Option<Phrase> {
     let tls = p.http.as_ref()?.tls.as_ref()?;
     let version = tls.version.as_deref().map_or_else(|| "TLS".to_owned(), name);
     match (&tls.distrust, &tls.version) {
-        (Some(why), _) => Some({
-            let why = distrusted(why);
-            let why = why.get(lang);
+        (Some(why), _) => Some(
             text!("{version}, certificate not trusted: {why}", "{version}，证书不受信任：{why}")
-                .fill(&[("version", &version), ("why", &why)])
-        }),
+                .with(&[("version", &Phrase::same(version)), ("why", &distrusted(why))]),
+        ),
         (None, Some(_)) => {
             let text = text!("{version}, certificate trusted", "{version}，证书受信任");
             Some(text.fill(&[("version", &version)]))
@@ -134,6 +132,7 @@ fn encryption(p: &ProbeResult, lang: Lang) -> Option<Phrase> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use whydrop_model::Lang;
     use whydrop_model::probe::{Http, Retransmissions, Tls};
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use whydrop_host::observe::{self, Plan};
 use whydrop_host::targets;
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Observation, Phrase, text};
+use whydrop_model::{Observation, text};
 use whydrop_probe::ProbeSpec;
 use whydrop_report::error::Problem;
 
@@ -104,7 +104,7 @@ fn named_probe(url: &str) -> Result<ProbeSpec> {
         let shown = sanitize(url, 120);
         let what = text!("cannot use the probe \"{url}\"", "无法使用探测 \"{url}\"").fill(&[("url", &shown)]);
         let tries = Some("whydrop diagnose --probe tcp://10.0.0.2:80 --probe http://10.0.0.2/".to_owned());
-        Refusal(Problem { what, reason: Some(Phrase::same(error.to_string())), tries, ..Problem::default() })
+        Refusal(Problem { what, reason: Some(error.phrase()), tries, ..Problem::default() })
     })?;
     spec.count = Some(if spec.scheme.is_http() { HTTP_COUNT } else { NAMED_COUNT });
     Ok(spec)

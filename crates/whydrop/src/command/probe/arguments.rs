@@ -113,8 +113,7 @@ pub struct ProbeArgs {
 impl ProbeArgs {
     /// The probe that is wanted.
     pub fn spec(&self) -> Result<ProbeSpec> {
-        let mut spec = ProbeSpec::parse(&self.url)
-            .map_err(|error| refuse(&self.url, Phrase::same(error.to_string())))?;
+        let mut spec = ProbeSpec::parse(&self.url).map_err(|error| refuse(&self.url, error.phrase()))?;
         if let Some(count) = self.count {
             spec.count = (count > 0).then_some(count);
         } else if self.target.is_some() || self.deadline.is_some() {
