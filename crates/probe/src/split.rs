@@ -13,11 +13,15 @@ use whydrop_model::probe::Share;
 const COMB: [u64; 6] = [0, 1, 3, 7, 15, 31];
 const SECOND: Nanos = 1_000_000_000;
 
-/// Half of the 95 % quantile of chi-squared with one degree of freedom: how far the log-likelihood may fall inside
-/// the interval.
-pub(crate) const DROP_95: f64 = 1.920_7;
+/// How far the log-likelihood may fall inside a 95 % interval. Half the quantile of chi-squared with one degree of
+/// freedom is 1.92; it holds for many losses, and with a handful of them the interval would miss the truth in one run of
+/// six (simulated).
+pub(crate) const DROP_95: f64 = 2.4;
 /// The same for 99.9 %.
 const DROP_999: f64 = 5.413_8;
+/// How much farther it may fall beside a loss of nothing: with this, none lost of n bounds the loss as the exact interval
+/// of Clopper and Pearson does.
+const BESIDE_NOTHING: f64 = 3.688_9 / DROP_95;
 
 /// What the SYN-ACK pattern of a run says.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -235,6 +239,7 @@ fn profile(views: &[Groups], drop: f64, f: impl Fn(&Groups, f64) -> f64) -> Opti
     let mut share = Share { loss, ci95: [loss, loss] };
     for (view, (peak, _)) in views.iter().zip(&peaks).filter(|(_, (_, best))| *best >= top - drop) {
         let edge = |end: f64| {
+            let drop = if *peak == 0.0 { drop * BESIDE_NOTHING } else { drop };
             if f(view, end) >= top - drop {
                 return end;
             }
@@ -332,6 +337,15 @@ mod tests {
             }
         }
         assert!(outside * 100 <= checked * 6, "{outside} of {checked} outside a 95 % interval");
+    }
+
+    #[test]
+    fn a_handful_of_losses_lies_inside_too() {
+        let missed = (1..61)
+            .filter_map(|seed| run(seed, 0.0, 0.01, 6, 8))
+            .filter(|split| split.reverse.ci95[0] > 0.01 || split.reverse.ci95[1] < 0.01)
+            .count();
+        assert!(missed <= 4, "{missed} of 60 outside a 95 % interval");
     }
 
     #[test]
