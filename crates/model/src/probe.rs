@@ -66,7 +66,7 @@ pub struct Extra {
     /// Of the lost: the send succeeded, but no device of the namespace ever saw the packet (a queue dropped it).
     /// None if nobody watched the devices.
     pub never_left: Option<u64>,
-    /// Of the lost: the answer reached a device of the namespace, but no socket (its own filter dropped it).
+    /// Of the lost and late: the first answer reached a device of the namespace, but no socket (its own filter dropped it).
     pub dropped_on_return: Option<u64>,
     /// Of the lost: answered, but only from another address or port than the probed one; no client takes that.
     pub answered_elsewhere: u64,

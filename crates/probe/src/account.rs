@@ -52,8 +52,8 @@ pub struct Entry {
     pub left: bool,
     /// It left for another address than was asked for: this machine translates it.
     pub translated: bool,
-    /// A device of this namespace saw an answer arrive, whether or not a socket got it.
-    pub arrived: bool,
+    /// When a device of this namespace first saw an answer arrive, whether or not a socket got it.
+    pub arrived: Option<Nanos>,
     /// Who answered in place of what was probed; the last one, if several did.
     pub elsewhere: Option<Source>,
     /// A device of the probed namespace saw the probe come in.
@@ -139,7 +139,7 @@ impl Account {
             icmp_error: false,
             left: false,
             translated: false,
-            arrived: false,
+            arrived: None,
             elsewhere: None,
             reached_peer: false,
             peer_answered: false,
@@ -207,10 +207,10 @@ impl Account {
         }
     }
 
-    /// Notes that a device saw an answer to probe `seq` arrive.
-    pub fn arrived(&mut self, seq: u32) {
+    /// Notes that a device saw an answer to probe `seq` arrive at `at`.
+    pub fn arrived(&mut self, seq: u32, at: Nanos) {
         if let Some(entry) = self.entries.get_mut(seq as usize) {
-            entry.arrived = true;
+            entry.arrived.get_or_insert(at);
         }
     }
 
@@ -339,6 +339,13 @@ impl Entry {
     /// Whether an answer came within the limit.
     pub fn answered_in_time(&self) -> bool {
         self.state == State::Answered
+    }
+
+    /// Whether this machine itself dropped the first answer: a device saw it, and no socket got it, then or soon after.
+    pub fn filtered(&self) -> bool {
+        const SOON: Nanos = 100_000_000;
+        let first = self.replies.first().map_or(Nanos::MAX, |(at, _)| *at);
+        self.arrived.is_some_and(|seen| first.saturating_sub(seen) > SOON)
     }
 
     /// Whether the probe left (its send succeeded).

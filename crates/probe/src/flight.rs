@@ -217,10 +217,10 @@ impl Flight {
         // What was answered has left. Devices that saw nothing of that do not show what this machine sends.
         let in_sight = |e: &Entry| e.replies.is_empty() || e.left;
         if watched && self.account.entries().iter().all(in_sight) {
-            let (never_left, dropped) =
-                lost.fold((0, 0), |(n, d), e| (n + u64::from(!e.left), d + u64::from(e.left && e.arrived)));
-            result.extra.never_left = Some(never_left);
-            result.extra.dropped_on_return = Some(dropped);
+            let dropped = |e: &&Entry| e.left && !e.answered_in_time() && e.filtered();
+            result.extra.never_left = Some(lost.filter(|e| !e.left).count() as u64);
+            result.extra.dropped_on_return =
+                Some(self.account.entries().iter().filter(dropped).count() as u64);
         }
         result.extra.bursts = stats::bursts::gilbert(&notes::losses(self.account.entries()));
         if self.fixed_flows {

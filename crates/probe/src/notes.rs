@@ -37,9 +37,7 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             pattern.repeated,
         ));
     }
-    let local = result.extra.never_left.unwrap_or(0) + result.extra.dropped_on_return.unwrap_or(0);
-    let silent = result.lost.saturating_sub(result.extra.answered_elsewhere + local);
-    if pattern.silent_server(silent) {
+    if pattern.silent_server() {
         notes.push(
             text!(
                 "the direction stays open: the server repeats no SYN-ACK (SYN cookies, a full SYN queue, or no retries)",
@@ -48,7 +46,7 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             .phrase(),
         );
     }
-    if pattern.some_silence(silent) && result.forward.is_none() {
+    if pattern.some_silence() && result.forward.is_none() {
         notes.push(
             text!(
                 "the direction stays open: the silent probes were lost on the way there, or their answers were never repeated (SYN cookies, a full SYN queue)",
@@ -100,8 +98,8 @@ pub(crate) fn own_side(result: &ProbeResult) -> Vec<Phrase> {
     if let Some(count) = result.extra.dropped_on_return.filter(|n| *n > 0) {
         notes.push(n(
             text!(
-                "{n} of the lost were answered, and the answer reached an interface here but no socket: a filter on this side drops it",
-                "丢失的探测中有 {n} 个其实得到了应答：应答到达本端接口却未到达套接字，被本端过滤器丢弃"
+                "{n} of the lost or late were answered, and the answer reached an interface here but no socket: a filter on this side drops it",
+                "丢失或迟到的探测中有 {n} 个其实得到了应答：应答到达本端接口却未到达套接字，被本端过滤器丢弃"
             ),
             count,
         ));

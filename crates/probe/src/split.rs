@@ -70,6 +70,8 @@ pub(crate) struct Pattern {
     pub off_comb: u64,
     /// Answered probes with a further answer on the comb.
     pub repeated: u64,
+    /// Probes without any answer.
+    silent: u64,
     refused: bool,
     groups: Groups,
 }
@@ -78,7 +80,7 @@ impl Pattern {
     /// The pattern of what was seen until `now`. If the devices were `watched`, what this machine itself dropped tells
     /// nothing of the path.
     pub fn of(entries: &[Entry], now: Nanos, watched: bool) -> Self {
-        let dropped_here = |e: &Entry| watched && e.replies.is_empty() && (!e.left || e.arrived);
+        let dropped_here = |e: &Entry| watched && (e.filtered() || !e.left && e.replies.is_empty());
         // An answer from elsewhere tells that the SYN arrived; whether the right one would have, nobody knows.
         let judged =
             |e: &&Entry| e.outcome().is_some() && e.was_sent() && e.elsewhere.is_none() && !dropped_here(e);
@@ -104,7 +106,7 @@ impl Pattern {
                     out.late_on_comb += u64::from(k > 0);
                     out.repeated += u64::from(again.is_some());
                 }
-                None => {}
+                None => out.silent += 1,
             }
             let seen = again.max(first).map_or(1, |k| k + 1);
             let visible = visible(now.saturating_sub(entry.sent)).max(seen);
@@ -120,15 +122,15 @@ impl Pattern {
 
     /// Losses, answers, and yet nothing repeated: the server does not repeat itself, or it was not watched for long
     /// enough to see it.
-    pub fn silent_server(&self, lost: u64) -> bool {
+    pub fn silent_server(&self) -> bool {
         let answered = self.groups.keys().any(|look| look.first.is_some());
         // One or two losses may well leave no trace; a share of them does.
-        lost > 2 && answered && self.late_on_comb == 0 && self.repeated == 0 && !self.refused
+        self.silent > 2 && answered && self.late_on_comb == 0 && self.repeated == 0 && !self.refused
     }
 
     /// Losses beside answers that were repeated: the server repeats itself, but perhaps not always.
-    pub fn some_silence(&self, lost: u64) -> bool {
-        lost > 2 && self.late_on_comb + self.repeated > 0 && !self.refused
+    pub fn some_silence(&self) -> bool {
+        self.silent > 2 && self.late_on_comb + self.repeated > 0 && !self.refused
     }
 }
 
@@ -138,8 +140,7 @@ impl Pattern {
 /// server that sends cookies now and then).
 pub(crate) fn estimate(pattern: &Pattern, drop: f64) -> Option<Split> {
     let Pattern { late_on_comb: late, repeated, refused, groups, .. } = pattern;
-    let silent = groups.keys().any(|look| look.first.is_none());
-    let undecidable = silent && *late == 0 && *repeated == 0;
+    let undecidable = pattern.silent > 0 && *late == 0 && *repeated == 0;
     if *refused || undecidable || pattern.delayed() {
         return None;
     }
@@ -374,19 +375,23 @@ mod tests {
         for i in 0..60u32 {
             let sent = u64::from(i) * SECOND / 10;
             let seq = account.sent(0, sent, None);
-            if i % 3 > 0 {
+            if i % 4 > 0 {
                 account.left(Own { seq, translated: false });
-                account.arrived(seq);
+                account.arrived(seq, sent + 1_000_000);
             }
-            if i % 3 == 2 {
-                account.reply(seq, sent + 1_000_000, Answer::Reply);
+            match i % 4 {
+                2 => drop(account.reply(seq, sent + 1_000_000, Answer::Reply)),
+                // The second SYN-ACK passed the filter.
+                3 => drop(account.reply(seq, sent + SECOND, Answer::Reply)),
+                _ => {}
             }
         }
         let now = 8 * SECOND;
         account.expire(now);
         let pattern = Pattern::of(account.entries(), now, true);
-        assert!(!pattern.silent_server(0));
-        let split = estimate(&pattern, DROP_95).expect("twenty probes of the path, all answered");
+        assert!(!pattern.silent_server());
+        let split = estimate(&pattern, DROP_95).expect("fifteen probes of the path, all answered");
+        assert_eq!(pattern.late_on_comb, 0);
         assert_eq!((split.forward.loss, split.reverse.loss), (0.0, 0.0));
     }
 

@@ -222,7 +222,7 @@ fn watch(
                 flight.account_mut().left(own);
             }),
             false => codec.read(&seen.packet).map(|Heard { seq, what }| match what {
-                What::Answer(..) => flight.account_mut().arrived(seq),
+                What::Answer(..) => flight.account_mut().arrived(seq, at),
                 What::Elsewhere(source) => {
                     if flight.account_mut().elsewhere_on_device(seq, source) {
                         job.tell(flight.counts(), Event::Elsewhere(seq, source));
