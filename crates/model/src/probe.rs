@@ -238,8 +238,17 @@ pub struct Http {
     pub retransmissions_in: Option<Retransmissions>,
     /// Largest segment in each direction (TCP_INFO snd_mss, rcv_mss).
     pub mss: Option<(u32, u32)>,
-    /// What ended it early: `timeout`, `refused`, `reset` or an errno name.
+    /// What ended it early: `timeout`, `refused`, `reset`, `closed early`, `not HTTP`, `header too long`,
+    /// `malformed chunks`, `tls: ` and why, or an errno name.
     pub error: Option<String>,
+}
+
+impl Http {
+    /// True if the other side's own packets ended the request: a reset, an answer that is none. Nothing was lost then.
+    pub fn ended_by_peer(&self) -> bool {
+        const ENDS: [&str; 5] = ["reset", "closed early", "header too long", "not HTTP", "malformed chunks"];
+        self.error.as_deref().is_some_and(|error| ENDS.contains(&error) || error.starts_with("tls: "))
+    }
 }
 
 /// The encryption of an HTTP request.
@@ -313,4 +322,17 @@ pub enum Outcome {
     Unreachable,
     /// The send failed; the errno name.
     NotSent(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_no_loss_and_a_timeout_may_be() {
+        let ended = |error: &str| Http { error: Some(error.to_owned()), ..Http::default() }.ended_by_peer();
+        assert!(["reset", "closed early", "not HTTP", "tls: bad record"].into_iter().all(ended));
+        assert!(!["timeout", "refused", "EHOSTUNREACH", "ETIMEDOUT"].into_iter().any(ended));
+        assert!(!Http::default().ended_by_peer());
+    }
 }

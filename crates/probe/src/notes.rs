@@ -7,7 +7,7 @@ use crate::stats::{self, sequential};
 use whydrop_model::probe::{Elsewhere, Flow, SizeLimit};
 use whydrop_model::{Phrase, ProbeResult, Text, text};
 
-/// A reply that waited longer than this to be read tells of a busy machine.
+/// A prober that is held up longer than this tells of a busy machine.
 const SLOW_HOST_MS: f64 = 20.0;
 /// Wrong sources that are listed.
 const SOURCES: usize = 4;
@@ -180,16 +180,24 @@ pub fn finish(result: &mut ProbeResult) {
         );
     }
     result.extra.notes.extend(bad_flow(&result.extra.flows));
-    if let Some(delay) = result.extra.host_delay_ms.filter(|ms| *ms > SLOW_HOST_MS) {
-        let ms = format!("{delay:.0}");
-        result.extra.notes.push(
-            text!(
-                "this machine held whydrop up for as long as {ms} ms (busy, or stopped); no round trip includes that",
-                "本机曾使 whydrop 停顿最长 {ms} 毫秒（繁忙或被暂停）；往返时间不含此延迟"
-            )
-            .fill(&[("ms", &ms)]),
-        );
-    }
+    result.extra.notes.extend(held_up(result));
+}
+
+/// Whether this machine was slow. Kernel stamps keep that out of the round trips of packets; a GET has none.
+pub fn held_up(result: &ProbeResult) -> Option<Phrase> {
+    let delay = result.extra.host_delay_ms.filter(|ms| *ms > SLOW_HOST_MS)?;
+    let text = if result.method == "http" {
+        text!(
+            "this machine held whydrop up for as long as {ms} ms (busy, or stopped): times of a GET may include that",
+            "本机曾使 whydrop 停顿最长 {ms} 毫秒（繁忙或被暂停）：GET 的用时可能包含此延迟"
+        )
+    } else {
+        text!(
+            "this machine held whydrop up for as long as {ms} ms (busy, or stopped); no round trip includes that",
+            "本机曾使 whydrop 停顿最长 {ms} 毫秒（繁忙或被暂停）；往返时间不含此延迟"
+        )
+    };
+    Some(text.fill(&[("ms", &format!("{delay:.0}"))]))
 }
 
 /// Flows that lose much more than the others: a dead next hop or link of a bundle.
