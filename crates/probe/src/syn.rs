@@ -225,7 +225,7 @@ mod tests {
             let heard = codec.read(&incoming(THERE, HERE, &answer(&syn, 1, false))).expect("a SYN-ACK");
             assert_eq!(heard.seq, seq);
         }
-        let isns: std::collections::HashSet<u32> = (0..100_000).map(|seq| codec.isn(seq)).collect();
+        let isns: std::collections::BTreeSet<u32> = (0..100_000).map(|seq| codec.isn(seq)).collect();
         assert_eq!(isns.len(), 100_000, "no two probes look alike");
     }
 
