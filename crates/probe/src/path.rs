@@ -181,6 +181,9 @@ impl Path {
         let answering = self.hops.iter().rposition(|h| h.received > 0).map_or(0, |i| i + 1);
         let shown = self.reached.map_or((answering + 1).min(usize::from(MAX_TTL)), usize::from);
         let hops = self.hops.get(..shown).unwrap_or_default();
+        // Where nothing was sent, nothing can answer.
+        let sent = hops.iter().rposition(|h| h.sent > 0).map_or(0, |i| i + 1);
+        let hops = hops.get(..sent).unwrap_or_default();
         (1..)
             .zip(hops)
             .enumerate()
@@ -285,7 +288,7 @@ mod tests {
         assert_eq!(path.poll(0), Step::Send(1));
         path.pass(1, 0);
         assert_eq!((path.poll(0), path.poll(GAP)), (Step::Wait(GAP), Step::Send(2)));
-        assert_eq!(path.next_seq(), 0);
+        assert_eq!((path.next_seq(), path.hops().len()), (0, 0));
     }
 
     #[test]

@@ -294,7 +294,12 @@ pub fn prepare(raw: &Tap, spec: &whydrop_probe::ProbeSpec, v4: bool) -> Result<(
     let socket = raw.socket();
     if let Some(name) = &spec.interface {
         socket.bind_device(Some(name.as_bytes())).map_err(|e| {
+            let hint = text!(
+                "the name of an interface where the probes start (ip -br link)",
+                "探测起点处的接口名称（ip -br link）"
+            );
             fail(text!("choose the interface for {object}", "为 {object} 选定接口"), spec, &e)
+                .with_hint(hint.phrase())
         })?;
     }
     if let Some(ttl) = spec.ttl {
