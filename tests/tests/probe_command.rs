@@ -156,3 +156,34 @@ fn sigquit_asks_for_the_numbers_up_to_now_and_the_run_goes_on() {
     );
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
+
+#[test]
+fn a_prober_that_was_stopped_calls_that_its_own_delay() {
+    let net = Net::new("stop");
+    let mut child = whydrop()
+        .args([
+            "probe",
+            "--from",
+            &net.client.target(),
+            &format!("tcp://{V4}:8000"),
+            "-c",
+            "20",
+            "-i",
+            "50ms",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("whydrop starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map(|l| l.expect("text"));
+    lines.find(|line| line.contains(" seq=2 ")).expect("an answer");
+    whydrop_tests::command(&format!("kill -STOP {}", child.id()));
+    // Longer than the limit of an answer.
+    whydrop_tests::command("sleep 1.2");
+    whydrop_tests::command(&format!("kill -CONT {}", child.id()));
+    let rest: Vec<String> = lines.collect();
+    let has = |words: &str| rest.iter().any(|line| line.contains(words));
+    assert!(has("20 packets transmitted, 20 packets received, 0% packet loss"), "{rest:?}");
+    assert!(has("this machine held whydrop up for as long as 1"), "{rest:?}");
+    assert!(!has("no reply") && !has(" late]"), "{rest:?}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}

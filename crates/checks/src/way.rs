@@ -142,12 +142,15 @@ impl<'a> Way<'a> {
     }
 
     /// Probes without an answer, those that could not leave included. A search for the path MTU or for the hops of a
-    /// path loses packets by design: it has lost something only if nothing came back at all.
+    /// path loses packets by design: it has lost something only if nothing came back at all. A request that the other
+    /// side ended by a reset or with nonsense has failed, and lost nothing.
     pub fn lost(&self) -> u64 {
         let searches = matches!(self.probe.method.as_str(), "pmtu" | "path");
-        match searches && self.probe.received > 0 {
-            true => 0,
-            false => self.probe.lost + self.probe.not_sent,
+        let ended_by_peer = self.probe.http.as_ref().is_some_and(|http| http.ended_by_peer());
+        match (searches && self.probe.received > 0, ended_by_peer) {
+            (true, _) => 0,
+            (false, true) => self.probe.not_sent,
+            (false, false) => self.probe.lost + self.probe.not_sent,
         }
     }
 

@@ -66,7 +66,7 @@ pub struct Extra {
     /// Of the lost: the send succeeded, but no device of the namespace ever saw the packet (a queue dropped it).
     /// None if nobody watched the devices.
     pub never_left: Option<u64>,
-    /// Of the lost: the answer reached a device of the namespace, but no socket (its own filter dropped it).
+    /// Of the lost and late: the first answer reached a device of the namespace, but no socket (its own filter dropped it).
     pub dropped_on_return: Option<u64>,
     /// Of the lost: answered, but only from another address or port than the probed one; no client takes that.
     pub answered_elsewhere: u64,
@@ -238,8 +238,17 @@ pub struct Http {
     pub retransmissions_in: Option<Retransmissions>,
     /// Largest segment in each direction (TCP_INFO snd_mss, rcv_mss).
     pub mss: Option<(u32, u32)>,
-    /// What ended it early: `timeout`, `refused`, `reset` or an errno name.
+    /// What ended it early: `timeout`, `refused`, `reset`, `closed early`, `not HTTP`, `header too long`,
+    /// `malformed chunks`, `tls: ` and why, or an errno name.
     pub error: Option<String>,
+}
+
+impl Http {
+    /// True if the other side's own packets ended the request: a reset, an answer that is none. Nothing was lost then.
+    pub fn ended_by_peer(&self) -> bool {
+        const ENDS: [&str; 5] = ["reset", "closed early", "header too long", "not HTTP", "malformed chunks"];
+        self.error.as_deref().is_some_and(|error| ENDS.contains(&error) || error.starts_with("tls: "))
+    }
 }
 
 /// The encryption of an HTTP request.
@@ -313,4 +322,17 @@ pub enum Outcome {
     Unreachable,
     /// The send failed; the errno name.
     NotSent(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_no_loss_and_a_timeout_may_be() {
+        let ended = |error: &str| Http { error: Some(error.to_owned()), ..Http::default() }.ended_by_peer();
+        assert!(["reset", "closed early", "not HTTP", "tls: bad record"].into_iter().all(ended));
+        assert!(!["timeout", "refused", "EHOSTUNREACH", "ETIMEDOUT"].into_iter().any(ended));
+        assert!(!Http::default().ended_by_peer());
+    }
 }

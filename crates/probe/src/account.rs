@@ -40,7 +40,7 @@ pub enum Answer {
 pub struct Entry {
     /// Source port, or ICMP sequence number.
     pub sport: u16,
-    /// When its send was called.
+    /// When it was sent: by the kernel's stamp where a device took it during the call, else when send was called.
     pub sent: Nanos,
     /// Replies with their times, in order of arrival; at most [`MAX_REPLIES`] are kept.
     pub replies: Vec<(Nanos, Answer)>,
@@ -52,8 +52,8 @@ pub struct Entry {
     pub left: bool,
     /// It left for another address than was asked for: this machine translates it.
     pub translated: bool,
-    /// A device of this namespace saw an answer arrive, whether or not a socket got it.
-    pub arrived: bool,
+    /// When a device of this namespace first saw an answer arrive, whether or not a socket got it.
+    pub arrived: Option<Nanos>,
     /// Who answered in place of what was probed; the last one, if several did.
     pub elsewhere: Option<Source>,
     /// A device of the probed namespace saw the probe come in.
@@ -139,7 +139,7 @@ impl Account {
             icmp_error: false,
             left: false,
             translated: false,
-            arrived: false,
+            arrived: None,
             elsewhere: None,
             reached_peer: false,
             peer_answered: false,
@@ -198,10 +198,19 @@ impl Account {
         }
     }
 
-    /// Notes that a device saw an answer to probe `seq` arrive.
-    pub fn arrived(&mut self, seq: u32) {
+    /// Notes that a device took probe `seq` at `at`, before its send returned: what passed before that is delay of this
+    /// machine. A probe that waits in a queue leaves after its send, and its wait is part of the round trip, as with
+    /// ping.
+    pub fn taken(&mut self, seq: u32, at: Nanos) {
+        if let Some(entry) = self.entries.get_mut(seq as usize).filter(|e| !e.left && e.replies.is_empty()) {
+            entry.sent = entry.sent.max(at);
+        }
+    }
+
+    /// Notes that a device saw an answer to probe `seq` arrive at `at`.
+    pub fn arrived(&mut self, seq: u32, at: Nanos) {
         if let Some(entry) = self.entries.get_mut(seq as usize) {
-            entry.arrived = true;
+            entry.arrived.get_or_insert(at);
         }
     }
 
@@ -332,6 +341,13 @@ impl Entry {
         self.state == State::Answered
     }
 
+    /// Whether this machine itself dropped the first answer: a device saw it, and no socket got it, then or soon after.
+    pub fn filtered(&self) -> bool {
+        const SOON: Nanos = 100_000_000;
+        let first = self.replies.first().map_or(Nanos::MAX, |(at, _)| *at);
+        self.arrived.is_some_and(|seen| first.saturating_sub(seen) > SOON)
+    }
+
     /// Whether the probe left (its send succeeded).
     pub fn was_sent(&self) -> bool {
         !matches!(self.state, State::NotSent(_))
@@ -367,6 +383,17 @@ mod tests {
         assert_eq!(account.reply(seq, 3000 * MS, Answer::Reply), Some(Credit::Duplicate));
         let counts = account.counts();
         assert_eq!((counts.late, counts.lost, counts.received, counts.duplicates), (1, 0, 0, 1));
+    }
+
+    #[test]
+    fn a_prober_that_is_held_up_inside_its_send_makes_no_round_trip_longer() {
+        let mut account = Account::new(900 * MS);
+        let seq = account.sent(1, 0, None);
+        account.taken(seq, 1500 * MS);
+        account.left(Own { seq, translated: false });
+        account.taken(seq, 1600 * MS);
+        assert_eq!(account.reply(seq, 1501 * MS, Answer::Reply), Some(Credit::OnTime));
+        assert_eq!(account.entries()[0].rtt(), Some(MS));
     }
 
     #[test]

@@ -53,7 +53,12 @@ pub struct Flight {
     /// Loss against which the run is tested.
     limit: Option<f64>,
     fixed_flows: bool,
+    /// Round trip of the last answer in time.
+    last_rtt: Nanos,
 }
+
+/// Round trips above this leave no gap before the first repetition of a SYN-ACK.
+const QUICK: Nanos = 250_000_000;
 
 fn nanos(d: Duration) -> Nanos {
     u64::try_from(d.as_nanos()).unwrap_or(Nanos::MAX / 4).min(Nanos::MAX / 4)
@@ -80,6 +85,7 @@ impl Flight {
             ends: None,
             limit: spec.target,
             fixed_flows: spec.flows.is_some(),
+            last_rtt: 0,
         }
     }
 
@@ -134,7 +140,15 @@ impl Flight {
     /// Books a packet that belongs to a probe of `remote`.
     pub fn heard(&mut self, heard: &Heard, remote: IpAddr, at: Nanos) -> Option<Credit> {
         match &heard.what {
-            What::Answer(answer, _) => self.account.reply(heard.seq, at, *answer),
+            What::Answer(answer, _) => {
+                let credit = self.account.reply(heard.seq, at, *answer);
+                if let (Some(Credit::OnTime), Some(entry)) =
+                    (credit, self.account.entries().get(heard.seq as usize))
+                {
+                    self.last_rtt = at.saturating_sub(entry.sent);
+                }
+                credit
+            }
             What::IcmpError(error) => {
                 self.account.icmp_error(heard.seq, error.to_string());
                 error.refuses(remote).then(|| self.account.reply(heard.seq, at, Refused))?
@@ -144,6 +158,11 @@ impl Flight {
                 None
             }
         }
+    }
+
+    /// Round trip of the last answer in time; none if it took so long that a late one at 1, 3 or 7 s does not stand out.
+    pub fn quick_rtt(&self) -> Option<Nanos> {
+        Some(self.last_rtt).filter(|rtt| *rtt < QUICK)
     }
 
     /// Sends nothing more, and waits only for probes that are still within their limit.
@@ -198,10 +217,10 @@ impl Flight {
         // What was answered has left. Devices that saw nothing of that do not show what this machine sends.
         let in_sight = |e: &Entry| e.replies.is_empty() || e.left;
         if watched && self.account.entries().iter().all(in_sight) {
-            let (never_left, dropped) =
-                lost.fold((0, 0), |(n, d), e| (n + u64::from(!e.left), d + u64::from(e.left && e.arrived)));
-            result.extra.never_left = Some(never_left);
-            result.extra.dropped_on_return = Some(dropped);
+            let dropped = |e: &&Entry| e.left && !e.answered_in_time() && e.filtered();
+            result.extra.never_left = Some(lost.filter(|e| !e.left).count() as u64);
+            result.extra.dropped_on_return =
+                Some(self.account.entries().iter().filter(dropped).count() as u64);
         }
         result.extra.bursts = stats::bursts::gilbert(&notes::losses(self.account.entries()));
         if self.fixed_flows {

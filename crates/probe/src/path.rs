@@ -128,6 +128,11 @@ impl Path {
         if let Some(hop) = self.hop(ttl) {
             hop.sent += 1;
         }
+        self.pass(ttl, now);
+    }
+
+    /// Goes on to the next hop, without a probe if its send failed on this machine.
+    pub fn pass(&mut self, ttl: u8, now: Nanos) {
         self.ttl = ttl + 1;
         self.due = now + GAP;
     }
@@ -176,6 +181,9 @@ impl Path {
         let answering = self.hops.iter().rposition(|h| h.received > 0).map_or(0, |i| i + 1);
         let shown = self.reached.map_or((answering + 1).min(usize::from(MAX_TTL)), usize::from);
         let hops = self.hops.get(..shown).unwrap_or_default();
+        // Where nothing was sent, nothing can answer.
+        let sent = hops.iter().rposition(|h| h.sent > 0).map_or(0, |i| i + 1);
+        let hops = hops.get(..sent).unwrap_or_default();
         (1..)
             .zip(hops)
             .enumerate()
@@ -192,6 +200,9 @@ impl Path {
     }
 }
 
+/// Loss that must be certain (lower end of its interval) before it is called loss.
+const CHANCE: f64 = 0.01;
+
 /// What the missing answers of a hop mean, given the hops behind it.
 fn verdict(hop: &Seen, later: &[Seen], reached: bool) -> &'static str {
     let interval = |h: &Seen| clopper_pearson(h.sent - h.received, h.sent, 0.05);
@@ -200,10 +211,11 @@ fn verdict(hop: &Seen, later: &[Seen], reached: bool) -> &'static str {
     }
     let Some([low, _]) = interval(hop).filter(|_| hop.received < hop.sent) else { return "ok" };
     let better = later.iter().filter_map(interval).any(|[_, high]| high < low);
-    let behind: Vec<&Seen> = later.iter().filter(|h| h.received > 0).collect();
-    let persists = behind.iter().all(|h| h.received < h.sent);
-    // One missing answer among few proves nothing.
-    match (better, persists && reached && low > 0.01) {
+    // One missing answer among few proves nothing, here or at the end of the path.
+    let certain = |h: &Seen| interval(h).is_some_and(|[low, _]| low > CHANCE);
+    let persists = later.iter().filter(|h| h.received > 0).all(|h| h.received < h.sent)
+        && later.last().is_none_or(certain);
+    match (better, persists && reached && low > CHANCE) {
         (true, _) => "limited",
         (false, true) => "loss",
         (false, false) => "ok",
@@ -261,6 +273,22 @@ mod tests {
         assert_eq!(verdicts(&path), ["ok", "limited", "ok", "ok"]);
         let path = run(|hop, _| hop != 3);
         assert_eq!(verdicts(&path), ["ok", "ok", "silent", "ok"]);
+    }
+
+    #[test]
+    fn a_hop_that_limits_and_one_lost_probe_at_the_end_are_no_loss_of_the_path() {
+        let path = run(|hop, round| if hop == 2 { round % 4 > 1 } else { hop < 4 || round != 7 });
+        assert!(!verdicts(&path).contains(&"loss".to_owned()), "{:?}", verdicts(&path));
+    }
+
+    #[test]
+    fn a_send_that_fails_does_not_end_the_round() {
+        let spec = ProbeSpec { count: Some(1), ..ProbeSpec::parse("path://h").expect("url") };
+        let mut path = Path::new(&spec, 0);
+        assert_eq!(path.poll(0), Step::Send(1));
+        path.pass(1, 0);
+        assert_eq!((path.poll(0), path.poll(GAP)), (Step::Wait(GAP), Step::Send(2)));
+        assert_eq!((path.next_seq(), path.hops().len()), (0, 0));
     }
 
     #[test]

@@ -40,6 +40,15 @@ pub enum Event {
     Elsewhere(u32, Source),
     /// The probe passed its limit without an answer.
     Lost(u32),
+    /// A GET ended without its whole answer.
+    Failed {
+        /// Number of the probe.
+        seq: u32,
+        /// Milliseconds since its connect().
+        ms: f64,
+        /// What ended it, as in [`whydrop_model::probe::Http::error`].
+        why: String,
+    },
     /// A device sent or received this packet of the run; only if [`crate::ProbeSpec::capture`] asks for it.
     Packet {
         /// CLOCK_REALTIME in nanoseconds.

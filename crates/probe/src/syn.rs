@@ -18,8 +18,22 @@ pub struct Syn {
     remote: IpAddr,
     port: u16,
     sports: Vec<u16>,
-    /// Keyed SipHash: nobody off the path can forge an answer.
+    /// Of a permutation of 32 bits, so that an answer names its probe however many went before: a Feistel network over
+    /// keyed SipHash. Nobody off the path can forge an answer.
     key: RandomState,
+}
+
+/// Rounds of the permutation; four make it as good as random (Luby and Rackoff).
+const ROUNDS: u8 = 4;
+/// More probes than any run sends. Numbers above it are noise: packets of others, and our kernel's RSTs.
+const MOST: u32 = 1 << 20;
+
+fn halves(word: u32) -> (u16, u16) {
+    ((word >> 16) as u16, word as u16)
+}
+
+fn join(high: u16, low: u16) -> u32 {
+    u32::from(high) << 16 | u32::from(low)
 }
 
 /// Window of the SYN, as Linux sends it.
@@ -27,9 +41,7 @@ const WINDOW: u16 = 64240;
 
 impl Syn {
     /// Probes to `remote`:`port` that use `sports` in turn; none if there are no source ports.
-    pub fn new(remote: IpAddr, port: u16, mut sports: Vec<u16>) -> Option<Self> {
-        // In order, to be searched fast.
-        sports.sort_unstable();
+    pub fn new(remote: IpAddr, port: u16, sports: Vec<u16>) -> Option<Self> {
         (!sports.is_empty()).then(|| Self { remote, port, sports, key: RandomState::new() })
     }
 
@@ -39,17 +51,19 @@ impl Syn {
 
     /// Initial sequence number: identity of the probe.
     fn isn(&self, seq: u32) -> u32 {
-        self.key.hash_one(seq) as u32
+        let (high, low) = (0..ROUNDS).fold(halves(seq), |(l, r), i| (r, l ^ self.mix(i, r)));
+        join(high, low)
     }
 
     /// The probe that left `sport` with this initial sequence number.
     fn find(&self, sport: u16, isn: u32) -> Option<u32> {
-        let slot = self.sports.binary_search(&sport).ok()?;
-        (slot..)
-            .step_by(self.sports.len())
-            .take(MAX_ROUNDS)
-            .map_while(|seq| u32::try_from(seq).ok())
-            .find(|seq| self.isn(*seq) == isn)
+        let (high, low) = (0..ROUNDS).rev().fold(halves(isn), |(l, r), i| (r ^ self.mix(i, l), l));
+        let seq = join(high, low);
+        (seq < MOST && self.sport(seq)? == sport).then_some(seq)
+    }
+
+    fn mix(&self, round: u8, half: u16) -> u16 {
+        self.key.hash_one((round, half)) as u16
     }
 
     /// The bytes of a header, with its checksum.
@@ -78,9 +92,6 @@ impl Syn {
         Some(Heard { seq, what: What::IcmpError(error) })
     }
 }
-
-/// How often a source port may have been used when an answer is looked up.
-const MAX_ROUNDS: usize = 4096;
 
 impl Codec for Syn {
     fn build(&self, seq: u32, source: IpAddr) -> Outgoing {
@@ -134,13 +145,13 @@ impl Codec for Syn {
         let tcp =
             TcpHeaderSlice::from_slice(packet.payload).ok().filter(|_| packet.protocol == protocol::TCP)?;
         let syn = tcp.syn() && !tcp.ack();
-        let seq = self.find(tcp.source_port(), tcp.sequence_number()).filter(|_| syn)?;
+        let seq = syn.then(|| self.find(tcp.source_port(), tcp.sequence_number()))??;
         let as_asked = packet.to == self.remote && tcp.destination_port() == self.port;
         Some(Own { seq, translated: !as_asked })
     }
 
     fn interpret(&self, entries: &[Entry], now: Nanos, result: &mut ProbeResult) {
-        let pattern = split::Pattern::of(entries, now);
+        let pattern = split::Pattern::of(entries, now, result.extra.never_left.is_some());
         let split = split::estimate(&pattern, split::DROP_95);
         result.forward = split.map(|s| s.forward);
         result.reverse = split.map(|s| s.reverse);
@@ -204,6 +215,18 @@ mod tests {
             assert_eq!(other, Heard { seq, what: What::Elsewhere(source) });
             assert_eq!(source.to_string(), "10.0.0.1:80");
         }
+    }
+
+    #[test]
+    fn an_answer_names_its_probe_after_any_number_of_others() {
+        let codec = Syn::new(THERE, 80, vec![61000]).expect("ports");
+        for seq in [0, 1, 4095, 4096, 199_999, MOST - 1] {
+            let syn = codec.build(seq, HERE);
+            let heard = codec.read(&incoming(THERE, HERE, &answer(&syn, 1, false))).expect("a SYN-ACK");
+            assert_eq!(heard.seq, seq);
+        }
+        let isns: std::collections::BTreeSet<u32> = (0..100_000).map(|seq| codec.isn(seq)).collect();
+        assert_eq!(isns.len(), 100_000, "no two probes look alike");
     }
 
     #[test]

@@ -170,8 +170,26 @@ struct Atom {
 const CLOSING: &str = "，。；：！？、）」》%,.;:!?)";
 const OPENING: &str = "（「《(";
 
-/// Cuts text where a line may break: at spaces, and beside wide characters except at punctuation.
+/// Units that stay on the line of their number.
+const UNITS: [&str; 3] = ["ms", "%", "s"];
+
+/// Cuts text where a line may break: at spaces, except before units, and beside wide characters except at punctuation.
 fn atoms(text: &str) -> Vec<Atom> {
+    let mut out: Vec<Atom> = Vec::new();
+    for atom in pieces(text) {
+        let unit = atom.spaces == 1 && UNITS.contains(&atom.text.trim_end_matches([',', '.', ':', ')']));
+        match out.last_mut() {
+            Some(number) if unit && number.text.ends_with(|c: char| c.is_ascii_digit()) => {
+                number.text.push(' ');
+                number.text.push_str(&atom.text);
+            }
+            _ => out.push(atom),
+        }
+    }
+    out
+}
+
+fn pieces(text: &str) -> Vec<Atom> {
     let mut out: Vec<Atom> = Vec::new();
     let (mut spaces, mut previous) = (0, None::<char>);
     for c in text.chars() {
@@ -229,6 +247,7 @@ mod tests {
     fn wraps_at_spaces_and_beside_wide_characters() {
         assert_eq!(wrap("aaa bbb ccc", 0, 0, 8), ["aaa bbb", "ccc"]);
         assert_eq!(wrap("规则随机丢弃 30% 的包。", 0, 0, 12), ["规则随机丢弃", "30% 的包。"]);
+        assert_eq!(wrap("wait 0.05 ms, ok", 0, 0, 9), ["wait", "0.05 ms,", "ok"]);
         // A full stop never begins a line.
         assert_eq!(wrap("一二三四。", 0, 0, 8), ["一二三", "四。"]);
     }

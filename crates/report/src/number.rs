@@ -45,9 +45,13 @@ pub(crate) fn interval([low, high]: [f64; 2], lang: Lang) -> String {
     format!("{}-{}", digits(low), percent(high, lang))
 }
 
-/// `0.4 ms`, with three significant digits.
+/// `0.043 ms`, `0.43 ms`, `4.3 ms`, `430 ms`: two or three significant digits.
 pub(crate) fn millis(ms: f64) -> String {
-    let decimals = if ms < 1.0 { 2 } else { usize::from(ms < 100.0) };
+    let decimals = match ms {
+        _ if ms < 0.1 => 3,
+        _ if ms < 1.0 => 2,
+        _ => usize::from(ms < 100.0),
+    };
     format!("{ms:.decimals$} ms")
 }
 

@@ -15,7 +15,7 @@ use whydrop_probe::connect::{HORIZON, Handshake, estimate};
 use whydrop_probe::flight::{Flight, Step};
 use whydrop_probe::progress::{Event, Reply};
 use whydrop_probe::wire::icmp::ErrorKind;
-use whydrop_probe::{Nanos, ProbeSpec, notes, split};
+use whydrop_probe::{Nanos, ProbeSpec, notes};
 
 /// Connections open at once; the oldest is given up for the next.
 const MOST: usize = 512;
@@ -75,7 +75,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, why: Why) -> Result<ProbeResult> {
     let late = u64::try_from(job.spec.late.as_nanos()).unwrap_or(Nanos::MAX / 4);
     let mut open: Vec<Attempt> = vec![];
     let mut handshakes: Vec<Option<Handshake>> = vec![];
-    let mut give_up = Nanos::MAX;
+    let (mut give_up, mut overslept) = (Nanos::MAX, 0);
     loop {
         let now = clock::now();
         if give_up == Nanos::MAX && job.cancelled() {
@@ -94,9 +94,11 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, why: Why) -> Result<ProbeResult> {
             }
             Step::Wait(_) if now >= give_up => break,
             Step::Wait(until) => {
-                let ready = wait(&open, until.min(now + 100_000_000).saturating_sub(now)).map_err(|e| {
+                let until = until.min(now + 100_000_000);
+                let ready = wait(&open, until.saturating_sub(now)).map_err(|e| {
                     fail(text!("wait for answers of {object}", "等待 {object} 的应答"), job.spec, &e)
                 })?;
+                overslept = clock::now().saturating_sub(until).max(overslept);
                 for index in ready.into_iter().rev() {
                     let attempt = open.swap_remove(index);
                     let handshake = finish(job, remote, &attempt, &mut flight);
@@ -123,6 +125,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, why: Why) -> Result<ProbeResult> {
         .collect();
     let mut result = flight.finish(now, clock::wall_offset(), false);
     result.method = "connect".into();
+    result.extra.host_delay_ms = Some(overslept as f64 / 1e6);
     let split = estimate(&watched).filter(|_| result.refused == 0);
     result.forward = split.map(|s| s.forward);
     result.reverse = split.map(|s| s.reverse);
@@ -182,7 +185,7 @@ fn begin(
         // A closed port on this machine itself is refused before connect() returns.
         Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
             flight.sent(port.unwrap_or(0), sent, None);
-            reply(job, remote, flight, seq, sent, Answer::Refused);
+            reply(job, remote, flight, seq, sent, clock::now(), Answer::Refused);
             Ok(None)
         }
         Err(e) => {
@@ -199,8 +202,12 @@ fn finish(job: &Job<'_>, remote: SocketAddr, attempt: &Attempt, flight: &mut Fli
     let now = clock::now();
     match attempt.socket.take_error() {
         Ok(None) => {
-            reply(job, remote, flight, attempt.seq, attempt.sent, Answer::Reply);
-            let info = tcp_info::read(&attempt.socket)?;
+            let info = tcp_info::read(&attempt.socket);
+            // The kernel has measured it, however late this is read; of repeated SYNs it does not know which.
+            let measured = info.filter(|i| i.total_retrans == 0 && i.rtt_us > 0);
+            let at = measured.map_or(now, |i| now.min(attempt.sent + u64::from(i.rtt_us) * 1000));
+            reply(job, remote, flight, attempt.seq, attempt.sent, at, Answer::Reply);
+            let info = info?;
             Some(Handshake {
                 elapsed: now - attempt.sent,
                 rtt_us: info.rtt_us,
@@ -209,7 +216,7 @@ fn finish(job: &Job<'_>, remote: SocketAddr, attempt: &Attempt, flight: &mut Fli
             })
         }
         Ok(Some(e)) | Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
-            reply(job, remote, flight, attempt.seq, attempt.sent, Answer::Refused);
+            reply(job, remote, flight, attempt.seq, attempt.sent, now, Answer::Refused);
             None
         }
         Ok(Some(e)) | Err(e) => {
@@ -229,18 +236,26 @@ fn finish(job: &Job<'_>, remote: SocketAddr, attempt: &Attempt, flight: &mut Fli
     }
 }
 
-fn reply(job: &Job<'_>, remote: SocketAddr, flight: &mut Flight, seq: u32, sent: Nanos, answer: Answer) {
-    let now = clock::now();
+fn reply(
+    job: &Job<'_>,
+    remote: SocketAddr,
+    flight: &mut Flight,
+    seq: u32,
+    sent: Nanos,
+    at: Nanos,
+    answer: Answer,
+) {
     let detail = Detail::default();
     let heard = Heard { seq, what: What::Answer(answer, detail.clone()) };
-    let Some(credit) = flight.heard(&heard, remote.ip(), now) else { return };
-    let rtt = now - sent;
+    let Some(credit) = flight.heard(&heard, remote.ip(), at) else { return };
+    let rtt = at - sent;
     let reply = Reply {
         seq,
         credit,
         answer,
         rtt_ms: rtt as f64 / 1e6,
-        attempt: split::attempt(rtt, 0),
+        // A late one may be the answer to a repeated SYN as well.
+        attempt: None,
         from: remote.ip(),
         length: None,
         ttl: None,

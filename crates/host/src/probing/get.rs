@@ -61,6 +61,8 @@ pub struct Done {
     pub http: Http,
     /// What TCP said at the end; none without a connection.
     pub info: Option<TcpInfo>,
+    /// Longest time that this machine held the probe up, in nanoseconds.
+    pub held: Nanos,
 }
 
 /// Longest wait without a look at the cancel flag, in nanoseconds.
@@ -95,13 +97,20 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
         Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => {
             exchange.failed("ECONNREFUSED", clock::now());
             let http = exchange.phases();
-            return Ok(Some(Get::Done(Box::new(Done { sport: 0, began, exchange, http, info: None }))));
+            return Ok(Some(Get::Done(Box::new(Done {
+                sport: 0,
+                began,
+                exchange,
+                http,
+                info: None,
+                held: 0,
+            }))));
         }
         Err(e) => return Ok(Some(Get::NotSent(errno_name(&e)))),
     }
     let sport = socket.local_addr().ok().and_then(|a| a.as_socket()).map_or(0, |a| a.port());
     let mut connection = Connection { socket, tls, exchange, connected: false, rest: request.bytes };
-    let mut give_up = Nanos::MAX;
+    let (mut give_up, mut held) = (Nanos::MAX, 0);
     while connection.exchange.ended().is_none() {
         let now = clock::now();
         if give_up == Nanos::MAX && job.cancelled() {
@@ -112,7 +121,9 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
         }
         let end = began.saturating_add(timeout);
         let patience = if request.watch.is_some() { WATCHING } else { PATIENCE };
-        let ready = now < end && connection.wait((end - now).min(patience)).map_err(open)?;
+        let until = now.saturating_add(patience).min(end);
+        let ready = now < end && connection.wait(until - now).map_err(open)?;
+        held = clock::now().saturating_sub(until.max(now)).max(held);
         if ready || now >= end {
             connection.tell_retransmissions();
         }
@@ -134,7 +145,7 @@ pub fn get(request: &Request<'_>) -> Result<Option<Get>> {
     if let (Some(told), Some(tls)) = (&mut http.tls, request.tls) {
         told.distrust = tls.distrust();
     }
-    Ok(Some(Get::Done(Box::new(Done { sport, began, exchange: connection.exchange, http, info }))))
+    Ok(Some(Get::Done(Box::new(Done { sport, began, exchange: connection.exchange, http, info, held }))))
 }
 
 struct Connection<'a> {

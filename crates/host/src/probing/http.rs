@@ -32,7 +32,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
     let mut shown: Option<(Nanos, Http)> = None;
     job.tell(account.counts(), Event::Started { address: remote.ip(), method: "http", because: None });
     let start = clock::now();
-    let (mut cut, mut now) = (0, start);
+    let (mut cut, mut now, mut slow) = (0, start, 0);
     for seq in 0..spec.count.unwrap_or(u32::MAX) {
         pause(job, start + interval * u64::from(seq), now)?;
         if job.cancelled() || spec.deadline.is_some_and(|d| u128::from(clock::now() - start) >= d.as_nanos())
@@ -45,7 +45,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
             cut = 1;
             break;
         };
-        let Done { sport, began, exchange, http, .. } = match get {
+        let Done { sport, began, exchange, http, held, .. } = match get {
             Get::NotSent(errno) => {
                 account.sent(0, now, Some(errno));
                 job.tell(account.counts(), Event::NotSent(seq, errno));
@@ -53,6 +53,7 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
             }
             Get::Done(done) => *done,
         };
+        slow = held.max(slow);
         account.sent(sport, began, None);
         if let Some(total) = exchange.total() {
             let answer =
@@ -62,13 +63,14 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
             }
         } else {
             account.expire(began.saturating_add(timeout).saturating_add(1).max(now));
-            job.tell(account.counts(), Event::Lost(seq));
+            let why = http.error.clone().unwrap_or_default();
+            job.tell(account.counts(), Event::Failed { seq, ms: (now - began) as f64 / 1e6, why });
         }
         let c = account.counts();
         let certain =
             |limit| sequential::test(c.lost + c.late, c.transmitted, limit) != sequential::Answer::Open;
-        // The one that a person wants to see: one that failed, or else the slowest.
-        let badness = exchange.total().unwrap_or(Nanos::MAX);
+        // The one that a person wants to see: one that was lost, or else one that failed, or else the slowest.
+        let badness = exchange.total().unwrap_or(Nanos::MAX - u64::from(http.ended_by_peer()));
         if shown.as_ref().is_none_or(|(worst, _)| badness > *worst) {
             shown = Some((badness, http));
         }
@@ -80,8 +82,10 @@ pub fn run(job: &Job<'_>, remote: SocketAddr, resolving: Option<Duration>) -> Re
     account.expire(Nanos::MAX);
     let mut result = summarise(&account);
     result.extra.undecided = cut;
+    result.extra.host_delay_ms = Some(slow as f64 / 1e6);
     result.extra.notes.extend(spec.target.map(|limit| notes::limit(limit, &result)));
     let name_ms = resolving.map(|d| d.as_secs_f64() * 1e3);
+    result.extra.notes.extend(notes::held_up(&result));
     result.http = shown.map(|(_, http)| Http { name_ms, ..http });
     Ok(result)
 }

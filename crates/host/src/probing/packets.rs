@@ -76,32 +76,35 @@ const LAST_LOOKS: usize = 32;
 /// Runs the probes of `codec`.
 pub fn fly(job: &Job<'_>, codec: &dyn Codec, mut way: Way, mut sockets: Sockets) -> Result<ProbeResult> {
     let mut flight = Flight::new(job.spec);
-    let mut give_up = Nanos::MAX;
+    let (mut give_up, mut overslept) = (Nanos::MAX, 0);
     loop {
         let now = clock::now();
         if give_up == Nanos::MAX && job.cancelled() {
             flight.stop();
             give_up = now + 1_000_000_000;
         }
+        let mut handed = None;
         match flight.poll(now) {
             Step::Done => break,
             Step::Lost(seq) => job.tell(flight.counts(), Event::Lost(seq)),
-            Step::Send => send(job, codec, &mut way, &sockets, &mut flight),
+            Step::Send => handed = send(job, codec, &mut way, &sockets, &mut flight),
             Step::Wait(_) if now >= give_up => break,
             Step::Wait(until) => {
-                wait(&sockets, until.min(now + PATIENCE).saturating_sub(now)).map_err(|e| {
+                let until = until.min(now + PATIENCE);
+                wait(&sockets, until.saturating_sub(now)).map_err(|e| {
                     fail(text!("wait for answers of {object}", "等待 {object} 的应答"), job.spec, &e)
-                })?
+                })?;
+                overslept = clock::now().saturating_sub(until).max(overslept);
             }
         }
-        listen(job, codec, way, &mut sockets, &mut flight);
+        listen(job, codec, way, &mut sockets, &mut flight, handed);
     }
     // What the devices saw of the last probes.
     for _ in 0..LAST_LOOKS {
-        listen(job, codec, way, &mut sockets, &mut flight);
+        listen(job, codec, way, &mut sockets, &mut flight, None);
     }
     let watched = sockets.devices.as_ref().is_some_and(|tap| tap.overflowed() == Some(0));
-    let waited = sockets.raw.longest_wait;
+    let waited = sockets.raw.longest_wait.max(overslept);
     let now = clock::now();
     let mut result = flight.finish(now, clock::wall_offset(), watched);
     result.extra.host_delay_ms = Some(waited as f64 / 1e6);
@@ -113,10 +116,18 @@ pub fn fly(job: &Job<'_>, codec: &dyn Codec, mut way: Way, mut sockets: Sockets)
     Ok(result)
 }
 
-fn send(job: &Job<'_>, codec: &dyn Codec, way: &mut Way, sockets: &Sockets, flight: &mut Flight) {
+/// A probe, and when its send returned.
+type Handed = (u32, Nanos);
+
+fn send(
+    job: &Job<'_>,
+    codec: &dyn Codec,
+    way: &mut Way,
+    sockets: &Sockets,
+    flight: &mut Flight,
+) -> Option<Handed> {
     let seq = flight.next_seq();
     let mut sport = 0;
-    // Before the call: what the local queue costs is part of the round trip, as with ping.
     let mut now = clock::now();
     let sent = way.source().and_then(|source| {
         let packet = codec.build(seq, source);
@@ -133,13 +144,16 @@ fn send(job: &Job<'_>, codec: &dyn Codec, way: &mut Way, sockets: &Sockets, flig
     });
     match sent {
         Ok(_) => {
+            let returned = clock::now();
             flight.sent(sport, now, None);
             job.tell(flight.counts(), Event::Sent(seq));
+            Some((seq, returned))
         }
         Err(error) => {
             let errno = errno_name(&error);
             flight.sent(sport, now, Some(errno));
             job.tell(flight.counts(), Event::NotSent(seq, errno));
+            None
         }
     }
 }
@@ -159,32 +173,56 @@ pub fn wait(sockets: &Sockets, nanos: Nanos) -> std::io::Result<()> {
     }
 }
 
-fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, flight: &mut Flight) {
+/// Reads what waits on the sockets, the devices first: they tell when the last probe left.
+fn listen(
+    job: &Job<'_>,
+    codec: &dyn Codec,
+    way: Way,
+    sockets: &mut Sockets,
+    flight: &mut Flight,
+    handed: Option<Handed>,
+) {
     // Nothing can have come before there was an address to come to.
     let Some(local) = way.source else { return };
+    watch(job, codec, local, sockets, flight, handed);
     hear(sockets, codec, local, &mut |heard, packet| book(job, &heard, way.remote.ip(), packet, flight));
-    if let Some(tap) = &mut sockets.peer {
-        for _ in 0..BATCH {
-            let Some(seen) = tap.next(local) else { break };
-            if !seen.outgoing
-                && let Some(own) = codec.read_own(&seen.packet)
-            {
-                flight.account_mut().reached_peer(own.seq);
-            } else if seen.outgoing
-                && let Some(Heard { seq, what: What::Answer(..) | What::Elsewhere(_) }) =
-                    codec.read(&seen.packet)
-            {
-                flight.account_mut().peer_answered(seq);
-            }
+    let Some(tap) = &mut sockets.peer else { return };
+    for _ in 0..BATCH {
+        let Some(seen) = tap.next(local) else { break };
+        if !seen.outgoing
+            && let Some(own) = codec.read_own(&seen.packet)
+        {
+            flight.account_mut().reached_peer(own.seq);
+        } else if seen.outgoing
+            && let Some(Heard { seq, what: What::Answer(..) | What::Elsewhere(_) }) = codec.read(&seen.packet)
+        {
+            flight.account_mut().peer_answered(seq);
         }
     }
+}
+
+/// Notes what the devices of this namespace saw.
+fn watch(
+    job: &Job<'_>,
+    codec: &dyn Codec,
+    local: IpAddr,
+    sockets: &mut Sockets,
+    flight: &mut Flight,
+    handed: Option<Handed>,
+) {
     let Some(tap) = &mut sockets.devices else { return };
     for _ in 0..BATCH {
         let Some(seen) = tap.next(local) else { break };
+        let at = seen.packet.at;
         let ours = match seen.outgoing {
-            true => codec.read_own(&seen.packet).map(|own| flight.account_mut().left(own)),
+            true => codec.read_own(&seen.packet).map(|own| {
+                if handed.is_some_and(|(seq, returned)| seq == own.seq && at <= returned) {
+                    flight.account_mut().taken(own.seq, at);
+                }
+                flight.account_mut().left(own);
+            }),
             false => codec.read(&seen.packet).map(|Heard { seq, what }| match what {
-                What::Answer(..) => flight.account_mut().arrived(seq),
+                What::Answer(..) => flight.account_mut().arrived(seq, at),
                 What::Elsewhere(source) => {
                     if flight.account_mut().elsewhere_on_device(seq, source) {
                         job.tell(flight.counts(), Event::Elsewhere(seq, source));
@@ -194,7 +232,7 @@ fn listen(job: &Job<'_>, codec: &dyn Codec, way: Way, sockets: &mut Sockets, fli
             }),
         };
         if ours.is_some() && job.spec.capture {
-            let wall = i128::from(seen.packet.at) + clock::wall_offset();
+            let wall = i128::from(at) + clock::wall_offset();
             let packet =
                 Event::Packet { wall_ns: u64::try_from(wall).unwrap_or(0), bytes: seen.bytes.to_vec() };
             job.tell(flight.counts(), packet);
@@ -236,7 +274,8 @@ fn book(job: &Job<'_>, heard: &Heard, remote: IpAddr, packet: &Incoming<'_>, fli
                 credit,
                 answer: *answer,
                 rtt_ms: rtt as f64 / 1e6,
-                attempt: split::attempt(rtt, 0),
+                // Where answers take long, a late one proves no repetition.
+                attempt: flight.quick_rtt().and_then(|base| split::attempt(rtt, base)),
                 from: packet.from,
                 length: Some(packet.length),
                 ttl: packet.ttl,
@@ -255,7 +294,12 @@ pub fn prepare(raw: &Tap, spec: &whydrop_probe::ProbeSpec, v4: bool) -> Result<(
     let socket = raw.socket();
     if let Some(name) = &spec.interface {
         socket.bind_device(Some(name.as_bytes())).map_err(|e| {
+            let hint = text!(
+                "the name of an interface where the probes start (ip -br link)",
+                "探测起点处的接口名称（ip -br link）"
+            );
             fail(text!("choose the interface for {object}", "为 {object} 选定接口"), spec, &e)
+                .with_hint(hint.phrase())
         })?;
     }
     if let Some(ttl) = spec.ttl {

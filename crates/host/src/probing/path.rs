@@ -23,6 +23,9 @@ use whydrop_probe::wire::protocol;
 /// Different ICMP errors that are told apart.
 const MAX_ERRORS: usize = 32;
 
+/// Sends that fail before any succeeds: the next one would fare no better.
+const HOPELESS: u64 = 5;
+
 /// Probes every hop on the way to an address: with echo requests, or with SYNs if a port is named. The counts of the
 /// result are those of the destination.
 pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
@@ -91,9 +94,12 @@ fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Socke
                     sockets.raw.socket().send_to(&codec.build(path.next_seq(), source).payload, &to)
                 });
                 if let Err(e) = sent {
-                    // The next one would fare no better.
-                    *send_errors.entry(errno_name(&e).to_owned()).or_insert(0u64) += 1;
-                    path.stop();
+                    let failed = send_errors.entry(errno_name(&e).to_owned()).or_insert(0u64);
+                    *failed += 1;
+                    path.pass(ttl, now);
+                    if path.next_seq() == 0 && *failed >= HOPELESS {
+                        path.stop();
+                    }
                 } else {
                     let seq = path.next_seq();
                     path.sent(ttl, now);

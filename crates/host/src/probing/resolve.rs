@@ -18,7 +18,12 @@ pub fn address(spec: &ProbeSpec) -> Result<IpAddr> {
         Err(_) => (spec.host.as_str(), 0)
             .to_socket_addrs()
             .map_err(|e| {
+                let hint = text!(
+                    "a name that the resolver of this machine knows (/etc/hosts, /etc/resolv.conf), or an address",
+                    "本机解析器（/etc/hosts、/etc/resolv.conf）认识的名称，或直接给出地址"
+                );
                 Error::io(text!("find the address of {object}", "解析 {object} 的地址"), &spec.host, &e)
+                    .with_hint(hint.phrase())
             })?
             .map(|a| a.ip())
             .collect(),

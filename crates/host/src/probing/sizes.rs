@@ -107,6 +107,10 @@ fn connection(
     let options = |info: &TcpInfo| if info.timestamps { TIMESTAMPS } else { 0 };
     let size = info.map_or(asked, |info| match trial.way {
         Way::There => (info.snd_mss + options(&info) + headers).max(view.largest.get() + headers),
+        // The server's own links may be smaller than what this side allows it.
+        Way::Back if view.effect.get() == Some(Effect::Passed) => {
+            info.rcv_mss.min(info.advertised) + options(&info) + headers
+        }
         Way::Back => info.advertised + options(&info) + headers,
     });
     let effect = match (view.effect.get(), exchange.ended()) {

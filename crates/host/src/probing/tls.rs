@@ -90,6 +90,21 @@ impl Judge {
     }
 }
 
+/// The name of what is wrong, as rustls and webpki have it, without what varies.
+fn code(error: &Error) -> String {
+    use rustls::CertificateError as C;
+    match error {
+        Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => "Expired".to_owned(),
+        Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => "NotValidYet".to_owned(),
+        Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
+            "NotValidForName".to_owned()
+        }
+        Error::InvalidCertificate(C::Other(other)) => other.0.to_string(),
+        Error::InvalidCertificate(other) => format!("{other:?}"),
+        other => other.to_string(),
+    }
+}
+
 impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
@@ -100,10 +115,9 @@ impl ServerCertVerifier for Judge {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let distrust = match &self.roots {
-            Ok(roots) => roots
-                .verify_server_cert(end_entity, intermediates, name, ocsp, now)
-                .err()
-                .map(|e| e.to_string()),
+            Ok(roots) => {
+                roots.verify_server_cert(end_entity, intermediates, name, ocsp, now).err().map(|e| code(&e))
+            }
             Err(reason) => Some(reason.clone()),
         };
         *self.distrust.lock().unwrap_or_else(PoisonError::into_inner) = distrust;

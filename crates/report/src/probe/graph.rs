@@ -6,19 +6,18 @@ use crate::number::{count, millis};
 use whydrop_model::probe::Outcome;
 use whydrop_model::{ProbeResult, text};
 
-/// Columns of the strip of loss over time.
-const STRIP: usize = 60;
+/// Columns of labels and margins: what of a line the strip cannot fill.
+const MARGIN: usize = 20;
+/// Columns of a histogram's row before its bar, and of the number behind it.
+const ROW: usize = 32;
 /// Rows of the histogram.
 const ROWS: usize = 8;
-/// Columns of its longest bar.
-const BAR: usize = 40;
-
 /// Loss over time: a character per probe, or per equal number of probes.
-pub(super) fn strip(block: &mut Block, p: &ProbeResult) {
+pub(super) fn strip(block: &mut Block, p: &ProbeResult, width: usize) {
     if p.packets.len() < 2 {
         return;
     }
-    let step = p.packets.len().div_ceil(STRIP);
+    let step = p.packets.len().div_ceil(width.saturating_sub(MARGIN).max(10));
     let strip: String = p.packets.chunks(step).map(|chunk| mark(chunk.iter().map(|k| &k.outcome))).collect();
     block.row(text!("over time", "时间轴"), strip);
     let legend = text!(
@@ -48,7 +47,7 @@ fn mark<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> char {
 }
 
 /// Round-trip times in rows whose limits double.
-pub(super) fn histogram(p: &ProbeResult, page: &mut Page) {
+pub(super) fn histogram(p: &ProbeResult, page: &mut Page, width: usize) {
     let in_time = |o: &Outcome| matches!(o, Outcome::Received | Outcome::Refused);
     let rtts: Vec<f64> = p.packets.iter().filter(|k| in_time(&k.outcome)).filter_map(|k| k.rtt_ms).collect();
     let (Some(rtt), true) = (&p.rtt_ms, rtts.len() >= 5) else { return };
@@ -62,10 +61,11 @@ pub(super) fn histogram(p: &ProbeResult, page: &mut Page) {
         rows.push((low, high, rtts.iter().filter(inside).count()));
         low = high;
     }
+    let longest = width.saturating_sub(ROW).clamp(8, 60);
     let most = rows.iter().map(|(.., n)| *n).max().unwrap_or(1).max(1);
     for (low, high, n) in rows {
         let label = pad(&format!("  {} - {}", millis(low), millis(high)), 24);
-        let bar = "#".repeat((n * BAR).div_ceil(most));
+        let bar = "#".repeat((n * longest).div_ceil(most));
         page.line(&format!("{label}{bar} {}", count(n as u64)));
     }
 }

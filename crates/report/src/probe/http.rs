@@ -34,11 +34,55 @@ pub(super) fn rows(block: &mut Block, p: &ProbeResult) {
     also(text!("{v} bytes", "{v} 字节"), Some(count(http.bytes)));
     also(text!("{v} retransmissions", "重传 {v}"), http.retransmissions.map(|n| n.to_string()));
     also(text!("mss {v}", "mss {v}"), http.mss.map(|(send, receive)| format!("{send}/{receive}")));
-    also(text!("ended by {v}", "终止于 {v}"), http.error.as_deref().map(name));
+    also(
+        text!("ended: {v}", "终止原因：{v}"),
+        http.error.as_deref().map(|e| failure(e).get(lang).to_owned()),
+    );
     block.row(text!("http", "http"), parts.join(", "));
     if let Some(said) = encryption(p) {
         block.row(text!("tls", "TLS"), said.get(lang));
     }
+}
+
+/// What ended a GET, in words; an errno stays as it is.
+pub fn failure(error: &str) -> Phrase {
+    let text = match error {
+        "timeout" => text!("timeout", "超时"),
+        "reset" => text!("the connection was reset", "连接被重置"),
+        "closed early" => {
+            text!("the server closed before its answer was complete", "服务器在应答完整之前关闭了连接")
+        }
+        "header too long" => text!("the header of the answer is too long", "应答头部过长"),
+        "not HTTP" => text!("the answer is not HTTP", "应答不是 HTTP"),
+        "malformed chunks" => text!("the chunks of the answer are malformed", "应答的分块格式错误"),
+        "refused" => text!("refused", "被拒绝"),
+        other => return Phrase::same(name(other)),
+    };
+    text.phrase()
+}
+
+/// Why a certificate is not trusted, in words, with the code that people look up.
+fn distrusted(code: &str) -> Phrase {
+    let text = match code {
+        "UnknownIssuer" => {
+            text!(
+                "signed by nobody whom this machine trusts (UnknownIssuer)",
+                "签发者不受本机信任（UnknownIssuer）"
+            )
+        }
+        "CaUsedAsEndEntity" => text!(
+            "it is the certificate of an authority, as self-signed ones are (CaUsedAsEndEntity)",
+            "服务器直接使用了 CA 证书，常见于自签名证书（CaUsedAsEndEntity）"
+        ),
+        "Expired" => text!("it has expired (Expired)", "已过期（Expired）"),
+        "NotValidYet" => text!("it is not valid yet (NotValidYet)", "尚未生效（NotValidYet）"),
+        "NotValidForName" => {
+            text!("it is for another name (NotValidForName)", "证书的名称不符（NotValidForName）")
+        }
+        "Revoked" => text!("it was revoked (Revoked)", "已被吊销（Revoked）"),
+        other => return Phrase::same(name(other)),
+    };
+    text.phrase()
 }
 
 /// Adds the rows of a sweep of segment sizes.
@@ -75,7 +119,7 @@ fn encryption(p: &ProbeResult) -> Option<Phrase> {
     match (&tls.distrust, &tls.version) {
         (Some(why), _) => Some(
             text!("{version}, certificate not trusted: {why}", "{version}，证书不受信任：{why}")
-                .fill(&[("version", &version), ("why", &name(why))]),
+                .with(&[("version", &Phrase::same(version)), ("why", &distrusted(why))]),
         ),
         (None, Some(_)) => {
             let text = text!("{version}, certificate trusted", "{version}，证书受信任");
@@ -110,7 +154,7 @@ mod tests {
             text,
             [
                 "connect 3012 ms (2 sent again), TLS 2.0 ms, 0 bytes",
-                "TLSv1.3, certificate not trusted: UnknownIssuer"
+                "TLSv1.3, certificate not trusted: signed by nobody whom this machine trusts (UnknownIssuer)"
             ]
         );
     }

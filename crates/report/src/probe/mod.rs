@@ -3,6 +3,8 @@
 mod graph;
 mod http;
 
+pub use http::failure as http_failure;
+
 use crate::layout::{Page, name, pad};
 use crate::number::{count, interval, millis, percent};
 use crate::text::Options;
@@ -31,11 +33,11 @@ pub fn write(result: &ProbeResult, options: &Options, out: &mut dyn Write) -> io
     block.pmtu(result);
     block.flows(result);
     if !options.plain {
-        graph::strip(&mut block, result);
+        graph::strip(&mut block, result, options.width);
     }
     block.write(&mut page);
     if !options.plain {
-        graph::histogram(result, &mut page);
+        graph::histogram(result, &mut page, options.width);
     }
     hops(&result.extra.hops, options.lang, &mut page);
     for note in &result.extra.notes {
@@ -110,6 +112,8 @@ impl Block {
         self.number(text!("refused", "被拒绝"), p.refused);
         self.number(text!("not sent", "未发出"), p.not_sent);
         self.number(text!("still open", "未定"), p.extra.undecided);
+        self.number(text!("never left", "未离开本机"), p.extra.never_left.unwrap_or(0));
+        self.number(text!("own filter", "本机过滤"), p.extra.dropped_on_return.unwrap_or(0));
         for Elsewhere { address, port, probes } in p.extra.elsewhere.iter().take(ERRORS) {
             let source =
                 port.map_or_else(|| address.to_string(), |port| SocketAddr::new(*address, port).to_string());

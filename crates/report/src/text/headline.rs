@@ -1,6 +1,7 @@
 //! The first line: the answer in one sentence that fits into 80 columns.
 
 use crate::layout::{Ink, Page, name, width};
+use crate::probe::http_failure;
 use crate::{number, words};
 use whydrop_model::{Lang, Phrase, ProbeResult, Report, Verdict, text};
 
@@ -92,6 +93,7 @@ fn clear(report: &Report) -> Vec<Phrase> {
     let nothing = text!("no packet lost in {s} s", "{s} 秒内没有丢包").fill(&[("s", &seconds)]);
     let probe = report.probes.iter().find(|p| p.transmitted > 0);
     let mut out = Vec::new();
+    out.extend(report.probes.iter().find_map(failed).into_iter().flatten());
     if let Some(p) = probe {
         let (thing, to) = (things(p), destination(p));
         let answered =
@@ -111,6 +113,19 @@ fn clear(report: &Report) -> Vec<Phrase> {
     }
     out.push(nothing);
     out
+}
+
+/// Requests that the other side ended: no loss, and yet no answer. With the reason, and without.
+fn failed(p: &ProbeResult) -> Option<[Phrase; 2]> {
+    let http = p.http.as_ref().filter(|http| http.ended_by_peer())?;
+    let text = text!(
+        "no packet lost, but {n} of {of} requests to {to} failed",
+        "没有丢包，但发往 {to} 的 {of} 个 HTTP 请求中有 {n} 个失败"
+    );
+    let short = text.fill(&[("n", &p.lost), ("of", &p.transmitted), ("to", &destination(p))]);
+    let why = http_failure(http.error.as_deref()?);
+    let long = Phrase { en: format!("{}: {}", short.en, why.en), zh: format!("{}：{}", short.zh, why.zh) };
+    Some([long, short])
 }
 
 fn inconclusive(report: &Report) -> Vec<Phrase> {

@@ -1,6 +1,7 @@
 //! The text report: properties that hold for every report, language and style.
 
 use crate::cases::{self, text};
+use whydrop_model::probe::Http;
 use whydrop_model::{Lang, Report};
 use whydrop_report::text::Options;
 
@@ -126,6 +127,23 @@ fn a_clear_report_is_short() {
     for lang in LANGS {
         let text = text(&report, &Options { lang, ..Options::default() });
         assert!(text.lines().count() <= 6, "{text}");
+    }
+}
+
+#[test]
+fn requests_that_the_other_side_ended_are_said_although_nothing_was_lost() {
+    let mut report = cases::clear();
+    let probe = &mut report.probes[0];
+    (probe.transmitted, probe.received, probe.lost, probe.rtt_ms) = (3, 0, 3, None);
+    probe.http = Some(Http { error: Some("reset".into()), ..Http::default() });
+    for lang in LANGS {
+        let text = text(&report, &Options { lang, ..Options::default() });
+        let first = text.lines().next().unwrap();
+        assert!(
+            first.contains("no packet lost, but 3 of 3 requests to") || first.contains("3 个失败"),
+            "{first}"
+        );
+        assert!(wide(first) <= 80, "{first}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use whydrop_host::observe::{self, Plan};
 use whydrop_host::targets;
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Observation, Phrase, text};
+use whydrop_model::{Observation, text};
 use whydrop_probe::ProbeSpec;
 use whydrop_report::error::Problem;
 
@@ -59,16 +59,17 @@ pub struct ObserveArgs {
 /// Reads a length of time: `5s`, `500ms`, `1m`, or bare seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
-        Err(_) => {
-            let span: jiff::SignedDuration = text.parse().map_err(|e: jiff::Error| e.to_string())?;
-            Duration::try_from(span).map_err(|e| e.to_string())
-        }
-    }?;
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok()),
+    };
+    let parsed = parsed.ok_or_else(|| {
+        say(text!("not a length of time: write 0.5, 500ms or 2s", "不是时长：应写成 0.5、500ms 或 2s"))
+            .to_owned()
+    })?;
     if (SHORTEST..=LONGEST).contains(&parsed) {
         return Ok(parsed);
     }
-    Err("must lie between 100ms and 24h".to_owned())
+    Err(say(text!("must lie between 100ms and 24h", "必须在 100ms 与 24h 之间")).to_owned())
 }
 
 impl ObserveArgs {
@@ -104,7 +105,7 @@ fn named_probe(url: &str) -> Result<ProbeSpec> {
         let shown = sanitize(url, 120);
         let what = text!("cannot use the probe \"{url}\"", "无法使用探测 \"{url}\"").fill(&[("url", &shown)]);
         let tries = Some("whydrop diagnose --probe tcp://10.0.0.2:80 --probe http://10.0.0.2/".to_owned());
-        Refusal(Problem { what, reason: Some(Phrase::same(error.to_string())), tries, ..Problem::default() })
+        Refusal(Problem { what, reason: Some(error.phrase()), tries, ..Problem::default() })
     })?;
     spec.count = Some(if spec.scheme.is_http() { HTTP_COUNT } else { NAMED_COUNT });
     Ok(spec)

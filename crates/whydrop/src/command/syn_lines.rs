@@ -14,11 +14,11 @@ pub fn reply(reply: &Reply, port: u16) -> String {
         words.push(format!("id={id}"));
     }
     words.push(format!("sport={port}"));
-    if !reply.detail.flags.is_empty() {
-        words.push(format!("flags={}", reply.detail.flags));
-    }
+    // A connection of the kernel's own shows neither flags nor window.
+    let segment = !reply.detail.flags.is_empty();
+    words.extend(segment.then(|| format!("flags={}", reply.detail.flags)));
     words.push(format!("seq={}", reply.seq));
-    words.push(format!("win={}", reply.detail.window));
+    words.extend(segment.then(|| format!("win={}", reply.detail.window)));
     // hping3 gives one decimal; on a veth that is 0.0.
     words.push(format!("rtt={:.2} ms", reply.rtt_ms));
     words.join(" ")
@@ -31,4 +31,34 @@ pub fn summary(result: &ProbeResult) -> String {
         "{} packets transmitted, {} packets received, {loss} packet loss",
         result.transmitted, result.received
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whydrop_probe::account::{Answer, Credit};
+    use whydrop_probe::codec::Detail;
+
+    #[test]
+    fn what_was_not_seen_is_left_out() {
+        let mut seen = Reply {
+            seq: 3,
+            credit: Credit::OnTime,
+            answer: Answer::Reply,
+            rtt_ms: 0.5,
+            attempt: Some(0),
+            from: [10, 0, 0, 2].into(),
+            length: None,
+            ttl: None,
+            ip: None,
+            detail: Detail::default(),
+        };
+        assert_eq!(reply(&seen, 80), "ip=10.0.0.2 sport=80 seq=3 rtt=0.50 ms");
+        (seen.length, seen.ttl, seen.ip) = (Some(44), Some(64), Some((true, 0)));
+        seen.detail = Detail { flags: "SA".into(), window: 64240, isn: 7 };
+        assert_eq!(
+            reply(&seen, 80),
+            "len=44 ip=10.0.0.2 ttl=64 DF id=0 sport=80 flags=SA seq=3 win=64240 rtt=0.50 ms"
+        );
+    }
 }

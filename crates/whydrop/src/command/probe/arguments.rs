@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use whydrop_model::text;
 use whydrop_model::{Phrase, shell::sanitize};
+use whydrop_probe::flight::MAX_PROBES;
 use whydrop_probe::spec::{MAX_ON_TIME, MIN_PATH_INTERVAL};
 use whydrop_probe::{Family, ProbeSpec, Scheme};
 use whydrop_report::error::Problem;
@@ -25,7 +26,7 @@ pub struct ProbeArgs {
     pub url: String,
     /// How many.
     #[arg(short = 'c', long, value_name = "N", help = say(text!(
-        "Probes to send; 0: until Ctrl-C (default 50)", "发送的探测数；0 表示直到 Ctrl-C（默认 50）")))]
+        "Probes to send; 0: until Ctrl-C, at most 200000 (default 50)", "发送的探测数；0 表示直到 Ctrl-C，至多 200000（默认 50）")))]
     pub count: Option<u32>,
     /// How often.
     #[arg(short = 'i', long, value_name = "TIME", value_parser = parse_interval, help = say(text!(
@@ -113,12 +114,15 @@ pub struct ProbeArgs {
 impl ProbeArgs {
     /// The probe that is wanted.
     pub fn spec(&self) -> Result<ProbeSpec> {
-        let mut spec = ProbeSpec::parse(&self.url)
-            .map_err(|error| refuse(&self.url, Phrase::same(error.to_string())))?;
+        let mut spec = ProbeSpec::parse(&self.url).map_err(|error| refuse(&self.url, error.phrase()))?;
         if let Some(count) = self.count {
             spec.count = (count > 0).then_some(count);
         } else if self.target.is_some() || self.deadline.is_some() {
             spec.count = None;
+        }
+        if spec.count.is_some_and(|n| n > MAX_PROBES) {
+            let reason = text!("-c must not be above {most}", "-c 不能超过 {most}");
+            return Err(refuse(&self.url, reason.fill(&[("most", &MAX_PROBES)])));
         }
         spec.interval = self.interval.unwrap_or(spec.interval);
         if spec.scheme == Scheme::Path && spec.interval < MIN_PATH_INTERVAL {
@@ -191,26 +195,34 @@ fn refuse(url: &str, reason: Phrase) -> anyhow::Error {
 /// Seconds as ping takes them, `u1000` microseconds as hping takes them, or `100ms`.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let parsed = match (text.strip_prefix('u'), text.strip_suffix("ms")) {
-        (Some(micros), _) => micros.parse().map(Duration::from_micros).map_err(|e| e.to_string()),
+        (Some(micros), _) => micros.parse().map(Duration::from_micros).ok(),
         (None, Some(millis)) => seconds(millis, 1e-3),
         (None, None) => seconds(text.strip_suffix('s').unwrap_or(text), 1.0),
-    }?;
+    };
+    let wrong =
+        || say(text!("not a time: write 0.1, 100ms or u10000", "不是时间：应写成 0.1、100ms 或 u10000"));
+    let parsed = parsed.ok_or_else(wrong)?;
     let allowed = Duration::from_micros(10)..=Duration::from_secs(3600);
-    if allowed.contains(&parsed) { Ok(parsed) } else { Err("must lie between 10 us and 1 h".to_owned()) }
+    if allowed.contains(&parsed) {
+        return Ok(parsed);
+    }
+    Err(say(text!("must lie between 10 us and 1 h", "必须在 10 微秒与 1 小时之间")).to_owned())
 }
 
-fn seconds(number: &str, unit: f64) -> Result<Duration, String> {
-    let number: f64 = number.parse().map_err(|_| "not a time".to_owned())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|e| e.to_string())
+fn seconds(number: &str, unit: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()
 }
 
 /// `1%`, `1` (per cent) as a share.
 fn parse_percent(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().map_err(|e| e.to_string())?;
-    if number > 0.0 && number <= 50.0 {
-        Ok(number / 100.0)
-    } else {
-        Err("must lie between 0 and 50 %".to_owned())
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
+    match number.filter(|n| *n > 0.0 && *n <= 50.0) {
+        Some(number) => Ok(number / 100.0),
+        None => Err(say(text!(
+            "must lie between 0 and 50 %: write 1% or 0.5",
+            "必须在 0 与 50% 之间：应写成 1% 或 0.5"
+        ))
+        .to_owned()),
     }
 }
 

@@ -80,6 +80,13 @@ impl Lines {
             Event::Reply(reply) => return Some(self.reply(reply)),
             Event::Lost(seq) => text!("seq={seq} no reply ({seconds} s)", "seq={seq} 无应答（{seconds} 秒）")
                 .fill(&[("seq", seq), ("seconds", &seconds)]),
+            Event::Failed { seq, ms, why } => {
+                let why = whydrop_report::probe::http_failure(why);
+                Phrase {
+                    en: format!("seq={seq} failed after {ms:.1} ms: {}", why.en),
+                    zh: format!("seq={seq} 在 {ms:.1} 毫秒后失败：{}", why.zh),
+                }
+            }
             Event::NotSent(seq, "EPERM") => text!(
                 "seq={seq} not sent: EPERM (a filter on this side drops it)",
                 "seq={seq} 未发出：EPERM（被本端过滤器丢弃）"

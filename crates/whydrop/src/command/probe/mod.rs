@@ -29,7 +29,7 @@ const NONE: u8 = 1;
 /// Runs the command.
 pub fn run(args: ProbeArgs) -> Result<u8> {
     let spec = args.spec()?;
-    let before = args.compare.as_deref().map(comparison::read).transpose()?;
+    let before = args.compare.as_deref().map(|path| comparison::read(path, &args.url)).transpose()?;
     let from = match &args.from {
         Some(word) => targets::resolve(word)?,
         None => targets::host()?,
@@ -67,8 +67,12 @@ pub fn run(args: ProbeArgs) -> Result<u8> {
     if args.json {
         whydrop_report::json::pretty(&whydrop_report::json::probe(&result, lang()), &mut out)?;
     } else {
-        let options =
-            Options { lang: lang(), width: 100, plain: crate::settings::plain(false), ..Options::default() };
+        let options = Options {
+            lang: lang(),
+            width: columns(),
+            plain: crate::settings::plain(false),
+            ..Options::default()
+        };
         whydrop_report::probe::write(&result, &options, &mut out)?;
         if let Some(before) = before {
             writeln!(out, "  {}", comparison::sentence(before, &result).get(lang()))?;
@@ -76,6 +80,13 @@ pub fn run(args: ProbeArgs) -> Result<u8> {
     }
     out.flush()?;
     Ok(status(&result, args.fail_loss))
+}
+
+/// Columns of the terminal; without one, enough for most sentences.
+fn columns() -> usize {
+    const USUAL: usize = 100;
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    size.map(|s| usize::from(s.ws_col)).filter(|n| *n > 0).map_or(USUAL, |n| n.clamp(40, 200))
 }
 
 /// Chance is no failure: the lower bound of the loss must be above the limit.
