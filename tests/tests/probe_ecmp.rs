@@ -96,6 +96,23 @@ fn a_dead_next_hop_of_the_prober_itself_loses_half_of_the_flows() {
 }
 
 #[test]
+fn a_path_with_several_flows_names_the_bad_ones() {
+    let net = Net::new("ecmp-path");
+    second_link(&net.router, &net.server, 4);
+    service(&net);
+    fork(&net.router, "10.77.2.2", "10.77.4.2", "fd77:2::2", "fd77:4::2");
+    net.router.run("iptables -A FORWARD -o second -j DROP");
+    let url = format!("path://{}:8000", SERVICE[0]);
+    let spec = ProbeSpec { count: Some(24), flows: Some(4), ..ProbeSpec::parse(&url).expect("url") };
+    // Which flows a router sends where is its own affair: now and then it sends all of four one way.
+    let mixed = |r: &ProbeResult| r.lost > 0 && r.received > 0;
+    let result = (0..5).map(|_| net.probe(&spec)).find(mixed).expect("flows over both next hops");
+    assert_flows(&result);
+    assert_eq!(result.extra.flows.iter().map(|f| f.transmitted).sum::<u64>(), result.transmitted);
+    assert_eq!(result.extra.hops.len(), 2, "{result:?}");
+}
+
+#[test]
 fn a_routing_rule_for_the_port_is_followed() {
     let net = Net::new("rule");
     second_link(&net.router, &net.client, 3);

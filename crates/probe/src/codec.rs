@@ -7,6 +7,10 @@ use crate::wire::icmp::ErrorKind;
 use std::net::IpAddr;
 use whydrop_model::ProbeResult;
 
+/// Numbers of probes stay below this: more than any run sends. Those above it are noise, packets of others and our
+/// kernel's RSTs.
+pub const MOST_PROBES: u32 = 1 << 20;
+
 /// One packet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {

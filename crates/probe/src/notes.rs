@@ -9,6 +9,8 @@ use whydrop_model::{Phrase, ProbeResult, Text, text};
 
 /// A prober that is held up longer than this tells of a busy machine.
 const SLOW_HOST_MS: f64 = 20.0;
+/// From this loss of requests on a full queue is as likely as the path.
+const MUCH: f64 = 0.5;
 /// Wrong sources that are listed.
 const SOURCES: usize = 4;
 
@@ -51,6 +53,15 @@ pub(crate) fn syn(result: &ProbeResult, pattern: &Pattern) -> Vec<Phrase> {
             text!(
                 "the direction stays open: the silent probes were lost on the way there, or their answers were never repeated (SYN cookies, a full SYN queue)",
                 "无法判断方向：无应答的探测或在去程丢失，或其应答从未重发（SYN cookie、SYN 队列已满）"
+            )
+            .phrase(),
+        );
+    }
+    if result.forward.is_some_and(|forward| forward.ci95[0] > MUCH) {
+        notes.push(
+            text!(
+                "a SYN that a full SYN or accept queue of the server ignored looks like one that was lost on the way there",
+                "被服务器已满的 SYN 队列或 accept 队列忽略的 SYN，看起来与去程丢失的 SYN 相同"
             )
             .phrase(),
         );

@@ -4,6 +4,7 @@
 //! loss only if it goes on to the end; else the hop limits its answers.
 
 use crate::Nanos;
+use crate::codec::MOST_PROBES;
 use crate::spec::{MIN_PATH_INTERVAL, ProbeSpec};
 use crate::stats;
 use crate::stats::interval::clopper_pearson;
@@ -23,6 +24,8 @@ pub enum Step {
 
 /// Longest path.
 const MAX_TTL: u8 = 30;
+/// Rounds of the longest run.
+const MAX_ROUNDS: u32 = 10_000;
 /// Silent hops behind the last answering one that are still probed.
 const BEYOND: u8 = 4;
 /// Time between two probes of one round.
@@ -35,6 +38,8 @@ const MAX_ADDRESSES: usize = 16;
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     ttl: u8,
+    /// Number of its flow, below the number of flows.
+    flow: u32,
     at: Nanos,
     answered: bool,
 }
@@ -52,6 +57,8 @@ struct Seen {
 pub struct Path {
     rounds: u32,
     round: u32,
+    /// Flows used in turn: a round goes to all hops with one of them, as routers see one path in one flow.
+    flows: u32,
     interval: Nanos,
     timeout: Nanos,
     round_start: Nanos,
@@ -68,9 +75,13 @@ impl Path {
     /// A run of `spec.count` rounds that starts at `now`.
     pub fn new(spec: &ProbeSpec, now: Nanos) -> Self {
         let nanos = |d: std::time::Duration| u64::try_from(d.as_nanos()).unwrap_or(Nanos::MAX / 4);
+        let flows = u32::from(spec.flows.unwrap_or(1).max(1));
+        // The numbers of all probes must stay below what a codec can read back.
+        let most = (MOST_PROBES / (u32::from(MAX_TTL) * flows)).max(1);
         Self {
-            rounds: spec.count.unwrap_or(u32::MAX).min(10_000),
+            rounds: spec.count.unwrap_or(u32::MAX).min(MAX_ROUNDS).min(most),
             round: 0,
+            flows,
             interval: nanos(spec.interval).max(ROUND),
             timeout: nanos(spec.timeout),
             round_start: now,
@@ -117,14 +128,21 @@ impl Path {
         }
     }
 
-    /// Number of the next probe.
+    /// Number of the next probe. A codec takes the source port that the number leaves when it is divided by that of the
+    /// ports: the numbers of a round have one.
     pub fn next_seq(&self) -> u32 {
-        u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
+        let sent = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
+        sent.saturating_mul(self.flows).saturating_add(self.flow())
+    }
+
+    /// The flow of this round.
+    fn flow(&self) -> u32 {
+        self.round % self.flows
     }
 
     /// Books the send that [`Step::Send`] asked for.
     pub fn sent(&mut self, ttl: u8, now: Nanos) {
-        self.sent.push(Sent { ttl, at: now, answered: false });
+        self.sent.push(Sent { ttl, flow: self.flow(), at: now, answered: false });
         if let Some(hop) = self.hop(ttl) {
             hop.sent += 1;
         }
@@ -140,7 +158,9 @@ impl Path {
     /// Books an answer of `from` to probe `seq`; `end` if it came from where the path leads, or ends there.
     pub fn answered(&mut self, seq: u32, from: IpAddr, at: Nanos, end: bool) {
         let timeout = self.timeout;
-        let Some(sent) = self.sent.get_mut(seq as usize).filter(|s| !s.answered) else { return };
+        let Some(sent) = self.sent.get_mut((seq / self.flows) as usize).filter(|s| !s.answered) else {
+            return;
+        };
         if at.saturating_sub(sent.at) > timeout {
             return;
         }
@@ -174,6 +194,21 @@ impl Path {
         self.hops.get(usize::from(ttl).saturating_sub(1)).map_or((0, 0, &[]), |h| {
             if self.reached.is_some() { (h.sent, h.received, &h.rtts) } else { (h.sent, 0, &[]) }
         })
+    }
+
+    /// Probes of each flow to the end of the path as (sent, answered), in the order of the flows; those whose answer may
+    /// still come at `now` are left out. Empty if the end was never reached.
+    pub fn flows(&self, now: Nanos) -> Vec<(u64, u64)> {
+        let Some(end) = self.reached else { return vec![] };
+        let mut flows = vec![(0, 0); self.flows as usize];
+        let decided = |sent: &&Sent| sent.ttl == end && (sent.answered || now >= sent.at + self.timeout);
+        for sent in self.sent.iter().filter(decided) {
+            if let Some((n, answered)) = flows.get_mut(sent.flow as usize) {
+                *n += 1;
+                *answered += u64::from(sent.answered);
+            }
+        }
+        flows
     }
 
     /// The hops up to the destination, or to the first of those that nothing answers from.
@@ -296,6 +331,31 @@ mod tests {
         let path = run(|hop, round| hop < 3 || round % 2 == 0);
         assert_eq!(verdicts(&path), ["ok", "ok", "loss", "loss"]);
         assert_eq!((path.destination().0, path.destination().1), (20, 10));
+    }
+
+    #[test]
+    fn each_round_has_one_flow_and_each_flow_its_books() {
+        let spec =
+            ProbeSpec { count: Some(12), flows: Some(4), ..ProbeSpec::parse("path://h:80").expect("url") };
+        let (mut path, mut now) = (Path::new(&spec, 0), 0);
+        loop {
+            match path.poll(now) {
+                Step::Done => break,
+                Step::Wait(until) => now = until,
+                Step::Send(ttl) => {
+                    let (seq, flow) = (path.next_seq(), path.round % 4);
+                    assert_eq!(seq % 4, flow);
+                    path.sent(ttl, now);
+                    // Behind hop 1 the second flow ends.
+                    let hop = ttl.min(3);
+                    if hop == 1 || flow != 1 {
+                        path.answered(seq, address(hop), now + MS, hop == 3);
+                    }
+                }
+            }
+        }
+        assert_eq!(path.flows(now), [(3, 3), (3, 0), (3, 3), (3, 3)]);
+        assert_eq!((path.destination().0, path.destination().1), (12, 9));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! entry, and its loss is what makes the server repeat the SYN-ACK (a duplicate here).
 
 use crate::account::{Answer, Entry};
-use crate::codec::{Codec, Detail, Heard, Outgoing, Own, Source, What};
+use crate::codec::{Codec, Detail, Heard, MOST_PROBES, Outgoing, Own, Source, What};
 use crate::wire::{Incoming, icmp, protocol};
 use crate::{Nanos, notes, split};
 use etherparse::{TcpHeader, TcpHeaderSlice, TcpOptionElement};
@@ -25,8 +25,6 @@ pub struct Syn {
 
 /// Rounds of the permutation; four make it as good as random (Luby and Rackoff).
 const ROUNDS: u8 = 4;
-/// More probes than any run sends. Numbers above it are noise: packets of others, and our kernel's RSTs.
-const MOST: u32 = 1 << 20;
 
 fn halves(word: u32) -> (u16, u16) {
     ((word >> 16) as u16, word as u16)
@@ -59,7 +57,7 @@ impl Syn {
     fn find(&self, sport: u16, isn: u32) -> Option<u32> {
         let (high, low) = (0..ROUNDS).rev().fold(halves(isn), |(l, r), i| (r ^ self.mix(i, l), l));
         let seq = join(high, low);
-        (seq < MOST && self.sport(seq)? == sport).then_some(seq)
+        (seq < MOST_PROBES && self.sport(seq)? == sport).then_some(seq)
     }
 
     fn mix(&self, round: u8, half: u16) -> u16 {
@@ -220,7 +218,7 @@ mod tests {
     #[test]
     fn an_answer_names_its_probe_after_any_number_of_others() {
         let codec = Syn::new(THERE, 80, vec![61000]).expect("ports");
-        for seq in [0, 1, 4095, 4096, 199_999, MOST - 1] {
+        for seq in [0, 1, 4095, 4096, 199_999, MOST_PROBES - 1] {
             let syn = codec.build(seq, HERE);
             let heard = codec.read(&incoming(THERE, HERE, &answer(&syn, 1, false))).expect("a SYN-ACK");
             assert_eq!(heard.seq, seq);

@@ -8,11 +8,13 @@ use crate::error::{Error, Result};
 use socket2::SockAddr;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use whydrop_model::probe::Flow;
 use whydrop_model::{ProbeResult, text};
 use whydrop_probe::Nanos;
 use whydrop_probe::account::Counts;
 use whydrop_probe::codec::{Codec, What};
 use whydrop_probe::icmp::Icmp;
+use whydrop_probe::notes;
 use whydrop_probe::path::{Path, Step};
 use whydrop_probe::progress::Event;
 use whydrop_probe::stats::{interval, rtt};
@@ -34,7 +36,8 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     if remote.port() == 0 {
         let raw = icmp::raw(job, v4)?;
         let codec = Icmp::new(remote.ip(), std::process::id() as u16);
-        return walk(job, &codec, remote, Sockets { raw, icmp: None, devices: None, peer: None });
+        let sockets = Sockets { raw, icmp: None, devices: None, peer: None };
+        return walk(job, &codec, remote, sockets).map(|(result, _)| result);
     }
     let open = |e: std::io::Error| icmp::no_raw_socket(job, &e);
     let raw = Tap::raw(v4, protocol::TCP).map_err(open)?;
@@ -56,14 +59,27 @@ pub fn run(job: &Job<'_>, remote: SocketAddr) -> Result<ProbeResult> {
     if by_port {
         next_hop::keep_source(&raw, remote).map_err(open)?;
     }
-    let mut result = walk(job, &codec, remote, Sockets { raw, icmp: Some(icmp), devices: None, peer: None })?;
+    let sockets = Sockets { raw, icmp: Some(icmp), devices: None, peer: None };
+    let (mut result, path) = walk(job, &codec, remote, sockets)?;
+    if job.spec.flows.is_some() {
+        let flows = ports.numbers().into_iter().zip(path.flows(clock::now()));
+        let flow = |(sport, (sent, answered))| Flow { sport, transmitted: sent, lost: sent - answered };
+        result.extra.flows = flows.map(flow).collect();
+    }
+    notes::finish(&mut result);
     if by_port {
         result.extra.notes.push(next_hop::one_of_several());
     }
     Ok(result)
 }
 
-fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Sockets) -> Result<ProbeResult> {
+/// Runs the probes; the result is without what only the path knows of its flows.
+fn walk(
+    job: &Job<'_>,
+    codec: &dyn Codec,
+    remote: SocketAddr,
+    mut sockets: Sockets,
+) -> Result<(ProbeResult, Path)> {
     let v4 = remote.is_ipv4();
     let mut way = Way::raw(remote);
     let start = clock::now();
@@ -141,5 +157,5 @@ fn walk(job: &Job<'_>, codec: &dyn Codec, remote: SocketAddr, mut sockets: Socke
         ..ProbeResult::default()
     };
     result.extra.hops = path.hops();
-    Ok(result)
+    Ok((result, path))
 }
