@@ -168,7 +168,11 @@ impl Notes<'_> {
         }
         for ((reason, function), (place, drops)) in kinds {
             let found = |s: &Suspect| {
-                s.finding.target == space.target().id && Some(s.finding.cause.as_str()) == place.cause
+                s.finding.target == space.target().id
+                    && match place.cause {
+                        Some(cause) => s.finding.cause == cause,
+                        None => s.finding.stage == place.stage,
+                    }
             };
             if suspects.iter().any(found) {
                 continue;

@@ -19,6 +19,7 @@ pub const RULES: &[Rule] = &[
     tc::police::RULE,
     tc::bpf_drop::RULE,
     bridge::port_blocking::RULE,
+    bridge::port_isolated::RULE,
     tunnel::vni_mismatch::RULE,
     qdisc::netem_loss::RULE,
     qdisc::shaper_drop::RULE,

@@ -66,6 +66,12 @@ impl Fault {
         Self::new(id, title, Topology::Routed, probes)
     }
 
+    /// A pair with a switch between the two, which is what is diagnosed.
+    pub(crate) fn switched(id: &'static str, title: Text) -> Self {
+        let probes = vec!["tcp://10.77.0.2:80"];
+        Self { target: Place::Router, ..Self::new(id, title, Topology::Switched, probes) }
+    }
+
     fn new(id: &'static str, title: Text, topology: Topology, probes: Vec<&'static str>) -> Self {
         Self {
             id,

@@ -40,27 +40,28 @@ pub enum Topology {
     TwoLinks,
     /// client eth0 10.77.1.2 - eth0 10.77.1.1 router eth1 10.77.2.1 - eth0 10.77.2.2 server.
     Routed,
+    /// client eth0 10.77.0.1 - eth0 (bridge br0 of the router) eth1 - eth0 10.77.0.2 server, one network.
+    Switched,
 }
 
 /// One cable: where it ends, under which name, with which address. All networks are /24.
-type Cable = [(Place, &'static str, Ipv4Addr); 2];
+type Cable = [(Place, &'static str, Option<Ipv4Addr>); 2];
 
-const PAIR: Cable = [
-    (Place::Client, "eth0", Ipv4Addr::new(10, 77, 0, 1)),
-    (Place::Server, "eth0", Ipv4Addr::new(10, 77, 0, 2)),
-];
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const PAIR: Cable = [(Place::Client, "eth0", Some(CLIENT)), (Place::Server, "eth0", Some(SERVER))];
 const SECOND: Cable = [
-    (Place::Client, "eth1", Ipv4Addr::new(10, 78, 0, 1)),
-    (Place::Server, "eth1", Ipv4Addr::new(10, 78, 0, 2)),
+    (Place::Client, "eth1", Some(Ipv4Addr::new(10, 78, 0, 1))),
+    (Place::Server, "eth1", Some(Ipv4Addr::new(10, 78, 0, 2))),
 ];
-const NEAR: Cable = [
-    (Place::Client, "eth0", Ipv4Addr::new(10, 77, 1, 2)),
-    (Place::Router, "eth0", Ipv4Addr::new(10, 77, 1, 1)),
-];
-const FAR: Cable = [
-    (Place::Router, "eth1", Ipv4Addr::new(10, 77, 2, 1)),
-    (Place::Server, "eth0", Ipv4Addr::new(10, 77, 2, 2)),
-];
+const ROUTED_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
+const ROUTED_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 2);
+/// The router's addresses, on the client's side and on the server's.
+const ROUTER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 77, 1, 1), Ipv4Addr::new(10, 77, 2, 1)];
+const NEAR: Cable = [(Place::Client, "eth0", Some(ROUTED_CLIENT)), (Place::Router, "eth0", Some(ROUTER[0]))];
+const FAR: Cable = [(Place::Router, "eth1", Some(ROUTER[1])), (Place::Server, "eth0", Some(ROUTED_SERVER))];
+const NEAR_PORT: Cable = [(Place::Client, "eth0", Some(CLIENT)), (Place::Router, "eth0", None)];
+const FAR_PORT: Cable = [(Place::Router, "eth1", None), (Place::Server, "eth0", Some(SERVER))];
 
 /// Prefix length of every network.
 pub const PREFIX: u8 = 24;
@@ -70,15 +71,15 @@ impl Topology {
     pub const fn places(self) -> &'static [Place] {
         match self {
             Self::Pair | Self::TwoLinks => &[Place::Client, Place::Server],
-            Self::Routed => &[Place::Client, Place::Router, Place::Server],
+            Self::Routed | Self::Switched => &[Place::Client, Place::Router, Place::Server],
         }
     }
 
     /// Address at which the server is asked.
     pub const fn server(self) -> Ipv4Addr {
         match self {
-            Self::Pair | Self::TwoLinks => PAIR[1].2,
-            Self::Routed => FAR[1].2,
+            Self::Pair | Self::TwoLinks | Self::Switched => SERVER,
+            Self::Routed => ROUTED_SERVER,
         }
     }
 
@@ -87,6 +88,7 @@ impl Topology {
             Self::Pair => &[PAIR],
             Self::TwoLinks => &[PAIR, SECOND],
             Self::Routed => &[NEAR, FAR],
+            Self::Switched => &[NEAR_PORT, FAR_PORT],
         }
     }
 }
@@ -111,8 +113,12 @@ impl Site {
         for [(here, name, ip), (there, peer, peer_ip)] in topology.cables().iter().copied() {
             let (mut near, mut far) = (site.wiring(here)?, site.wiring(there)?);
             near.veth(name, peer, site.named(there)?.netns())?;
-            near.address(name, IpAddr::V4(ip), PREFIX)?;
-            far.address(peer, IpAddr::V4(peer_ip), PREFIX)?;
+            if let Some(ip) = ip {
+                near.address(name, IpAddr::V4(ip), PREFIX)?;
+            }
+            if let Some(ip) = peer_ip {
+                far.address(peer, IpAddr::V4(ip), PREFIX)?;
+            }
             near.up(name)?;
             far.up(peer)?;
             near.wait_up(name)?;
@@ -120,11 +126,21 @@ impl Site {
         }
         if topology == Topology::Routed {
             let network = |ip: Ipv4Addr| IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & !0xff));
-            site.wiring(Place::Client)?.route(network(FAR[0].2), PREFIX, IpAddr::V4(NEAR[1].2))?;
-            site.wiring(Place::Server)?.route(network(NEAR[0].2), PREFIX, IpAddr::V4(FAR[0].2))?;
+            let [near, far] = ROUTER.map(IpAddr::V4);
+            site.wiring(Place::Client)?.route(network(ROUTED_SERVER), PREFIX, near)?;
+            site.wiring(Place::Server)?.route(network(ROUTED_CLIENT), PREFIX, far)?;
             let forward =
                 Action::Sysctl { name: "net.ipv4.ip_forward".into(), value: "1".into(), was: "0".into() };
             site.apply(Place::Router, &forward)?;
+        }
+        if topology == Topology::Switched {
+            let mut switch = site.wiring(Place::Router)?;
+            switch.bridge("br0")?;
+            for port in ["eth0", "eth1"] {
+                switch.enslave(port, "br0")?;
+            }
+            switch.up("br0")?;
+            switch.wait_up("br0")?;
         }
         Ok(site)
     }

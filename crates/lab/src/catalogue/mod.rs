@@ -1,6 +1,8 @@
 //! The faults, one file per layer.
 
 mod app;
+mod bridge;
+mod container;
 mod healthy;
 mod link;
 mod netfilter;
@@ -25,11 +27,13 @@ pub use source_case::source_case;
 pub fn list() -> Vec<Fault> {
     let layers = [
         link::faults(),
+        bridge::faults(),
         qdisc::faults(),
         netfilter::faults(),
         size::faults(),
         route::faults(),
         app::faults(),
+        container::faults(),
         healthy::cases(),
     ];
     layers.into_iter().flatten().collect()

@@ -1,5 +1,6 @@
 //! `bridge.port_blocking`: a bridge port is disabled, blocking or listening.
 
+use super::{FORWARD, refused};
 use crate::case::Space;
 use crate::coverage::Source;
 use crate::reconcile::BY_EVENTS;
@@ -14,8 +15,8 @@ pub const CAUSE: Cause = Cause {
     id: "bridge.port_blocking",
     title: text!("A bridge port does not forward", "网桥端口不转发"),
     meaning: text!(
-        "A port of a bridge is disabled, blocking, listening or learning: frames that arrive there are discarded.",
-        "网桥的某个端口处于 disabled、blocking、listening 或 learning 状态：到达该端口的帧被丢弃。"
+        "A port of a bridge is disabled, blocking, listening or learning: frames that arrive there, or should leave there, are discarded.",
+        "网桥的某个端口处于 disabled、blocking、listening 或 learning 状态：到达该端口或应从该端口离开的帧被丢弃。"
     ),
     seen_by: text!(
         "The kernel reported drops for the state of the port, or the port is disabled although its link is up.",
@@ -45,8 +46,8 @@ const DISABLED: &str = "disabled";
 const FORWARDING: &str = "forwarding";
 
 const SUMMARY: Text = text!(
-    "Bridge port {port} does not forward: what arrives there is discarded.",
-    "网桥端口 {port} 不转发：到达该端口的帧被丢弃。"
+    "Bridge port {port} does not forward: what arrives there, or should leave there, is discarded.",
+    "网桥端口 {port} 不转发：到达该端口或应从该端口离开的帧被丢弃。"
 );
 const STATE: Text =
     text!("port {port} is {state}, and its link is up", "端口 {port} 处于 {state} 状态，而其链路正常");
@@ -66,8 +67,17 @@ const LATENT: Text = text!(
 fn judge(space: Space<'_>) -> Judgement {
     let events = Events::of(space, &CAUSE);
     let mut out = Judgement::default();
-    let met = events.by_link();
-    for (link, drops) in &met {
+    let mut met: Vec<(u32, [u64; 2])> =
+        events.by_link().into_iter().map(|(link, arrived)| (link, [arrived, 0])).collect();
+    let closed = |port: &Link| port.up && port.lower_up && state(space, port) != FORWARDING;
+    for refused in refused(space).into_iter().filter(|refused| closed(refused.egress)) {
+        match met.iter_mut().find(|(link, _)| *link == refused.egress.index) {
+            Some((_, [_, leaving])) => *leaving += refused.drops,
+            None => met.push((refused.egress.index, [0, refused.drops])),
+        }
+    }
+    for (link, [arrived, leaving]) in &met {
+        let drops = &(arrived + leaving);
         let port = space.after.link(*link);
         let state = port.map_or("", |port| state(space, port));
         if port.is_some_and(|port| is_spare(space, port, state)) && !traced::end_by(space, CAUSE.id) {
@@ -77,7 +87,11 @@ fn judge(space: Space<'_>) -> Judgement {
             out.excuse(space, STAGE, *drops);
             continue;
         }
-        let suspect = suspect(space, *link, state).drop_events(*drops, events.reason());
+        let reason = if *arrived > 0 { events.reason() } else { "NOT_SPECIFIED" };
+        let mut suspect = suspect(space, *link, state).drop_events(*drops, reason);
+        if *leaving > 0 {
+            suspect.finding.stage = FORWARD.to_owned();
+        }
         out.suspects.push(suspect.packets(*drops, BY_EVENTS).touches(space.probes_via(*link)));
     }
     // Where nobody saw drops, the state of the port and a lost probe on its way say the same.
@@ -103,6 +117,7 @@ fn suspect(space: Space<'_>, link: u32, state: &str) -> Suspect {
     fix.title = DO.fill(&words);
     let suspect = Suspect::new(space, &CAUSE, STAGE, port.clone(), SUMMARY.fill(&words))
         .direction(Direction::Receive)
+        .on(link)
         .fix(fix);
     if state.is_empty() || state == FORWARDING {
         return suspect;

@@ -84,7 +84,7 @@ pub fn judge(case: Case<'_>, suspects: &[Suspect]) -> Vec<Suspect> {
 /// Lost probes of a way that no cause accounts for.
 fn unexplained(case: Case<'_>, way: &Way<'_>, suspects: &[Suspect]) -> u64 {
     // What the kernel saw die here did not leave.
-    let here = |death: &Death<'_>| matches!(death.place.class, Class::Loss | Class::Policy);
+    let here = |death: &Death<'_>| death.place.class != Class::Benign;
     let seen = traced::of_lost(case, way).iter().filter(|death| here(death)).count() as u64;
     let lost = way.probe.lost;
     let tunnelled = way.is_tunnelled(case);
