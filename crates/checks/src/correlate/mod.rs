@@ -109,7 +109,9 @@ fn cause_of(case: Case<'_>, suspects: &[(&Rule, Suspect)], i: usize) -> Option<u
     suspects.iter().enumerate().position(|(j, (_, other))| {
         let cause = other.finding.cause.as_str();
         let named = suspect.is_tied_to(cause);
-        let by_place = named || !ACT_BY_ADDRESS.contains(&cause);
+        // Two that met probes, and none of the same, have nothing to do with each other.
+        let apart = !suspect.touches.is_empty() && !other.touches.is_empty();
+        let by_place = named || !(apart || ACT_BY_ADDRESS.contains(&cause));
         i != j
             && suspect.finding.cause != cause
             && (named || rule.consequence_of.contains(&cause))

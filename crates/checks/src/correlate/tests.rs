@@ -131,3 +131,21 @@ fn a_policy_that_drops_what_neighbours_say_is_why_one_does_not_answer() {
     assert_eq!(world.found(), ["netfilter.drop_policy @ netns:server: filter INPUT, policy"]);
     assert_eq!((world.report().ledger.lost, world.report().ledger.unexplained), (43, 0));
 }
+
+#[test]
+fn a_port_that_nobody_serves_is_no_matter_of_a_rule_for_another() {
+    let mut world = World::pair();
+    let rejecting = |port: u16| {
+        let matches = vec![Match::L4Proto(6), Match::DestinationPorts(port, port)];
+        rule("-p tcp --dport N -j REJECT", RuleVerdict::Reject, Some(0), matches)
+    };
+    world.chain(SERVER, chain("INPUT", Hook::Input, RuleVerdict::Accept, vec![rejecting(82)]), &[20]);
+    for port in [81, 82] {
+        let probe = world.probe(&format!("tcp://10.0.0.2:{port}"), 20, 0);
+        (probe.received, probe.refused) = (20, 20);
+    }
+    let found = world.found();
+    assert!(found.iter().any(|f| f.starts_with("app.not_listening")), "{found:?}");
+    assert!(found.iter().any(|f| f.starts_with("netfilter.reject_rule")), "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
+}
