@@ -28,16 +28,17 @@ fn send(datagrams: usize) {
 
 /// Drops 11 datagrams at a closed port of a fresh namespace, traced from `step` on.
 fn drop_eleven(step: &str, purpose: &str) -> (Traced, Namespace) {
-    drop_eleven_before(whydrop(), step, purpose)
+    let namespace = Namespace::new(&format!("tl-{purpose}"));
+    let traced = drop_eleven_in(&namespace, whydrop(), step);
+    (traced, namespace)
 }
 
-/// As [`drop_eleven`], traced by this command.
-fn drop_eleven_before(tracer: Command, step: &str, purpose: &str) -> (Traced, Namespace) {
-    let namespace = Namespace::new(&format!("tl-{purpose}"));
+/// Drops 11 datagrams at a closed port of this namespace, traced by this command.
+fn drop_eleven_in(namespace: &Namespace, tracer: Command, step: &str) -> Traced {
     let trace = Trace::start_as(tracer, &[&namespace.target(), "--step", step]);
     let netns = Netns::open(&Path::new("/run/netns").join(namespace.name())).expect("open");
     netns.run(|| send(11)).expect("entered");
-    (trace.stop(), namespace)
+    trace.stop()
 }
 
 /// Drops without a listener in this target (null: the step cannot tell), all functions of UDP.
@@ -66,7 +67,8 @@ fn both_bpf_steps_count_in_the_namespace() {
 #[ignore = "needs the module drop_monitor: cargo xtask vm runs it in a guest"]
 fn the_drop_monitor_counts_the_machine() {
     whydrop_tests::command("modprobe drop_monitor");
-    let (traced, _namespace) = without_calls(NO_TRACING, || drop_eleven("tp_btf", "dm"));
+    let namespace = Namespace::new("tl-dm");
+    let traced = without_calls(NO_TRACING, || drop_eleven_in(&namespace, whydrop(), "tp_btf"));
     assert_eq!(traced.summary["step"], "drop_monitor", "{}", traced.said);
     assert!(counted(&traced, None) >= 11, "{}", traced.summary);
     let to_us = |line: &&serde_json::Value| line["dst"] == "127.0.0.1:9";
@@ -85,7 +87,8 @@ fn tracefs_counts_the_machine_and_says_that_it_knows_no_namespace() {
 /// Where the kernel's types cannot be read no BPF program can be fitted to it.
 #[test]
 fn without_btf_the_tracepoint_is_read_as_text() {
-    let (traced, _namespace) = drop_eleven_before(without_folders(&[BTF]), "tp_btf", "nobtf");
+    let namespace = Namespace::new("tl-nobtf");
+    let traced = drop_eleven_in(&namespace, without_folders(&[BTF]), "tp_btf");
     assert_eq!(traced.summary["step"], "tracefs", "{}", traced.said);
     assert!(counted(&traced, None) >= 11, "{}", traced.summary);
     for step in ["tp_btf", "raw_tp"] {
@@ -95,8 +98,8 @@ fn without_btf_the_tracepoint_is_read_as_text() {
 
 #[test]
 fn without_bpf_the_tracepoint_is_read_as_text() {
-    let (traced, _namespace) =
-        without_calls(&[libc::SYS_bpf], || drop_eleven_before(whydrop(), "tp_btf", "nobpf"));
+    let namespace = Namespace::new("tl-nobpf");
+    let traced = without_calls(&[libc::SYS_bpf], || drop_eleven_in(&namespace, whydrop(), "tp_btf"));
     assert_eq!(traced.summary["step"], "tracefs", "{}", traced.said);
     assert!(counted(&traced, None) >= 11, "{}", traced.summary);
     for step in ["tp_btf", "raw_tp"] {

@@ -6,7 +6,6 @@ mount -t devtmpfs dev /dev
 exec </dev/console >/dev/console 2>&1
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 mkdir -p /run/netns /dev/pts
 mount -t devpts pts /dev/pts
