@@ -5,6 +5,7 @@ use crate::coverage::Source;
 use crate::reconcile::BY_EVENTS;
 use crate::rule::{Judgement, Rule, Suspect, fix};
 use crate::rules::events::Events;
+use whydrop_facts::place::{self, Place};
 use whydrop_model::action::Action;
 use whydrop_model::netfilter::{Rule as Filter, RuleVerdict, Tool};
 use whydrop_model::{Applicability, Cause, Direction, DropEvent, NoteStatus, Text, text};
@@ -68,7 +69,8 @@ fn judge(space: Space<'_>) -> Judgement {
     let rule = rules.find(|(tool, r)| leads_to_loopback(*tool, r));
     // An unread rule is no missing one.
     let unread = RULE.needs.iter().any(|source| source.hidden(space));
-    for (link, drops) in events.by_link() {
+    let mut answers = answers(space);
+    for (link, mut drops) in events.by_link() {
         let dev = space.after.link_name(link);
         let Some((_, rule)) = rule else {
             if !unread {
@@ -77,6 +79,8 @@ fn judge(space: Space<'_>) -> Judgement {
             }
             continue;
         };
+        // By which device they would have left, the kernel does not say.
+        drops += std::mem::take(&mut answers);
         let name = format!("net.ipv4.conf.{dev}.route_localnet");
         // The kernel refused just now: it is off, here and for all devices.
         let action = Action::Sysctl { name: name.clone(), value: "1".into(), was: "0".into() };
@@ -92,6 +96,14 @@ fn judge(space: Space<'_>) -> Judgement {
         out.suspects.push(suspect);
     }
     out
+}
+
+/// Packets of connections that began while it was allowed: their answers from 127.0.0.0/8 find no way out now.
+fn answers(space: Space<'_>) -> u64 {
+    let leaving = |place: Place| place.stage == "route.output";
+    let events =
+        Events::at(space, |count| leaving(place::of_count(count)), |event| leaving(place::of_event(event)));
+    if came_from_loopback(&events) { events.total() } else { 0 }
 }
 
 /// True if it was the source of the sampled packets that lies in 127.0.0.0/8: the kernel has one name for both ends
@@ -152,6 +164,20 @@ mod tests {
             assert_eq!((report.verdict, report.ledger.unexplained), (Verdict::Clear, 0));
             assert!(report.notes.iter().any(|n| n.cause.as_deref() == Some("container.route_localnet")));
         }
+    }
+
+    #[test]
+    fn connections_from_before_are_its_loss_too() {
+        let mut world = refusing(Some("127.0.0.1:80"));
+        world.drops(SERVER, "IP_OUTNOROUTES", "__ip_queue_xmit", 2);
+        let like = DropEvent {
+            reason: "IP_OUTNOROUTES".into(),
+            function: "__ip_queue_xmit".into(),
+            ..DropEvent::default()
+        };
+        sample(&mut world, SERVER, like, "127.0.0.1:80", "10.0.0.1:40000");
+        assert_eq!(world.found().len(), 1, "{:?}", world.found());
+        assert_eq!((world.report().ledger.lost, world.report().ledger.unexplained), (7, 0));
     }
 
     #[test]
