@@ -85,6 +85,29 @@ struct Pitfall {
     source: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Owner {
+    name: String,
+    name_zh: Option<String>,
+    how: String,
+    how_zh: String,
+    #[serde(default)]
+    chains: Vec<String>,
+    #[serde(default)]
+    tables: Vec<String>,
+    #[serde(default)]
+    comments: Vec<String>,
+    #[serde(default)]
+    sets: Vec<String>,
+    #[serde(default)]
+    except: Vec<String>,
+    #[serde(default)]
+    policies: Vec<String>,
+    #[serde(default)]
+    routes: Vec<u8>,
+}
+
 fn main() {
     let data = Path::new(&env("CARGO_MANIFEST_DIR")).join("data");
     let mut out = String::new();
@@ -95,6 +118,7 @@ fn main() {
     sentences(&file(&data.join("sentences.toml")), &mut out);
     pitfalls(&file(&data.join("pitfalls.toml")), &mut out);
     causes(&file(&data.join("causes.toml")), &mut out);
+    owners(&file(&data.join("owners.toml")), &mut out);
     let tables = Path::new(&env("OUT_DIR")).join("tables.rs");
     std::fs::write(&tables, out).unwrap_or_else(|e| panic!("{}: {e}", tables.display()));
     println!("cargo::rerun-if-changed=data");
@@ -243,4 +267,24 @@ fn causes(groups: &Table<Table<String>>, out: &mut String) {
         groups.values().flatten().map(|(i, t)| (i.clone(), t.clone())).collect();
     items.sort();
     table(out, "CAUSES", "CauseId", &items, |_, title| format!("title: {title:?}"));
+}
+
+fn owners(owners: &Table<Owner>, out: &mut String) {
+    table(out, "OWNERS", "Owner", &sorted(owners), |_, o| {
+        format!(
+            "name: Text {{ en: {:?}, zh: {:?} }}, how: Text {{ en: {:?}, zh: {:?} }}, chains: &{:?}, tables: &{:?}, comments: &{:?}, \
+             sets: &{:?}, except: &{:?}, policies: &{:?}, routes: &{:?}",
+            o.name,
+            o.name_zh.as_ref().unwrap_or(&o.name),
+            o.how,
+            o.how_zh,
+            o.chains,
+            o.tables,
+            o.comments,
+            o.sets,
+            o.except,
+            o.policies,
+            o.routes,
+        )
+    });
 }

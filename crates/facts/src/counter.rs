@@ -117,7 +117,8 @@ pub const fn counters() -> &'static [Counter] {
 /// Counters with this name in any table, whatever its case; a number in it matches `N`. The kernel's own tables come
 /// before those of drivers.
 pub fn counters_named(name: &str) -> Vec<&'static Counter> {
-    let same = |c: &&Counter| c.name.eq_ignore_ascii_case(name) || c.name == numbered(name);
+    let numbered = numbered(name);
+    let same = |c: &&Counter| c.name.eq_ignore_ascii_case(name) || c.name == numbered;
     let mut found: Vec<&Counter> = tables::COUNTERS.iter().filter(same).collect();
     found.sort_by_key(|c| (c.group.starts_with("ethtool_driver."), c.group != "rtnl_link_stats64"));
     found

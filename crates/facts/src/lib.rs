@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+mod owner;
 pub mod place;
 mod reason;
 mod sentence;
@@ -13,6 +14,7 @@ mod stage;
 mod state;
 
 pub use counter::{Counter, Effect, Scope, counter, counters, counters_named};
+pub use owner::{Owner, owner_of_chain, owner_of_policy, owner_of_route, owner_of_rule, owners};
 pub use reason::{Class, Direction, Reason, reason, reasons};
 pub use sentence::{Sentence, all_sentences, sentence, sentences};
 pub use stage::{Layer, Path, Stage, stage, stages};
@@ -65,8 +67,8 @@ fn find<T>(table: &'static [T], id: &str, key: impl Fn(&T) -> &'static str) -> O
 
 mod tables {
     use crate::{
-        CauseId, Class, Counter, Direction, Effect, Layer, Path, Pitfall, Reason, Scope, Sentence, Stage,
-        State,
+        CauseId, Class, Counter, Direction, Effect, Layer, Owner, Path, Pitfall, Reason, Scope, Sentence,
+        Stage, State,
     };
     use whydrop_model::Text;
 

@@ -19,6 +19,7 @@ fn ids_are_unique_and_sorted() {
     assert_rising(facts::states().iter().map(|s| s.id));
     assert_rising(facts::pitfalls().iter().map(|p| p.id));
     assert_rising(facts::cause_ids());
+    assert_rising(facts::owners().iter().map(|o| o.id));
     let names: Vec<&str> =
         facts::stages().iter().flat_map(|s| s.aliases.iter().copied().chain([s.id])).collect();
     assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len());
@@ -31,7 +32,7 @@ fn the_catalogue_is_whole() {
     assert_eq!(facts::states().len(), 148);
     assert_eq!(facts::stages().len(), 58);
     assert_eq!(facts::pitfalls().len(), 36);
-    assert_eq!(facts::causes().len(), 110);
+    assert_eq!(facts::causes().len(), 138);
 }
 
 #[test]
@@ -89,6 +90,7 @@ fn texts_suit_every_terminal() {
     }
     texts.extend(facts::stages().iter().flat_map(|s| [s.title.en, s.title.zh]));
     texts.extend(facts::pitfalls().iter().map(|p| p.text));
+    texts.extend(facts::owners().iter().flat_map(|o| [o.name.en, o.name.zh, o.how.en, o.how.zh]));
     for text in texts {
         assert_eq!(text.width(), text.width_cjk(), "ambiguous width: {text}");
         assert!(!text.contains(['\n', '\t', '\x1b']) && text.trim() == text, "{text:?}");

@@ -13,8 +13,12 @@ pub struct DropLog {
     pub counts: Vec<DropCount>,
     /// Some of them, with their packet.
     pub sampled: Vec<DropEvent>,
-    /// Drops of which not even the count could be kept, and samples that found the ring full.
+    /// What the tracer itself lost: [`DropLog::counts_lost`], and samples that found the ring full.
     pub tracer_lost: u64,
+    /// Drops that no row of `counts` names: those under `OTHER`, whose shape found no room, and those that are not
+    /// counted at all. Above zero, what was dropped is not known, and nothing is clear.
+    #[serde(default)]
+    pub counts_lost: u64,
     /// Seconds traced.
     pub seconds: f64,
     /// What could not be done, each with the reason: steps of the ladder above this one, names not to be read.

@@ -1,6 +1,6 @@
 //! What whydrop concludes: causes with their evidence and their fixes, and what it judged innocent.
 
-use crate::action::Action;
+use crate::action::{Action, Effect};
 use crate::text::Phrase;
 use serde::{Deserialize, Serialize};
 
@@ -28,16 +28,30 @@ pub enum Direction {
     Forward,
 }
 
-/// How a fix may be applied.
+/// How a fix may be applied. Only a safe one runs without being asked for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Applicability {
-    /// No traffic that works now is harmed.
+    /// Restores the traffic in trouble, and opens or switches off nothing else.
     Safe,
+    /// Lets more through than the traffic in trouble.
+    Weakens,
     /// Traffic that works now is interrupted.
     Disruptive,
     /// Only a person can do it; whydrop says what.
     Manual,
+}
+
+impl Applicability {
+    /// What follows from the changes of a fix: the gravest effect decides. Without any only a person can do it.
+    pub fn of<'a>(actions: impl IntoIterator<Item = &'a Action>) -> Self {
+        match actions.into_iter().map(Action::effect).max() {
+            None => Self::Manual,
+            Some(Effect::Restores) => Self::Safe,
+            Some(Effect::Interrupts) => Self::Disruptive,
+            Some(Effect::Opens) => Self::Weakens,
+        }
+    }
 }
 
 /// One witness.
@@ -47,8 +61,10 @@ pub struct Evidence {
     pub claim: Phrase,
     /// Interface that gave the number: `nftables`, `/proc/net/snmp`, `probe`.
     pub source: String,
-    /// Argv that shows the same number, to be run in the namespace of `target`; empty if there is none.
+    /// Argv that shows the same number; empty if there is none.
     pub reproduce: Vec<String>,
+    /// Target id of the namespace to run it in; none for that of the finding.
+    pub target: Option<String>,
     /// True if it speaks for the finding.
     pub supports: bool,
 }
@@ -104,6 +120,10 @@ pub struct Finding {
     pub explanation: Phrase,
     /// What acts, verbatim, where there is such a thing: the rule's text, the qdisc's line.
     pub exhibit: Option<String>,
+    /// Handle by which the kernel knows the rule that acts; it stays when the rules around it change. None where the
+    /// thing has none.
+    #[serde(default)]
+    pub handle: Option<u64>,
     /// Witnesses.
     pub evidence: Vec<Evidence>,
     /// Consequences folded under it.
@@ -112,8 +132,35 @@ pub struct Finding {
     pub fixes: Vec<Fix>,
 }
 
+/// What two findings have in common if they mean one thing: the cause, the place and the thing itself as it reads, but
+/// never its number in a list, which changes with its neighbours. Two legacy rules may read the same, so several
+/// findings of one report can have one identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity<'a> {
+    cause: &'a str,
+    target: &'a str,
+    stage: &'a str,
+    thing: &'a str,
+    handle: Option<u64>,
+}
+
+impl Finding {
+    /// Its identity, by which it is known again in another report.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity {
+            cause: &self.cause,
+            target: &self.target,
+            stage: &self.stage,
+            thing: self.exhibit.as_deref().unwrap_or(&self.subject),
+            handle: self.handle,
+        }
+    }
+}
+
 /// Why a note is not a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum NoteStatus {
     /// Rose, and means no harm.

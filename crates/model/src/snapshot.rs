@@ -1,10 +1,20 @@
 //! Raw readings of one network namespace at one moment. No interpretation: rates and verdicts are computed later.
 
+pub use crate::conntrack::{Conntrack, ConntrackEntry, NfQueue, Tuple};
+pub use crate::device::{DeviceSettings, LinkEvent, Ring, Wire, WireguardPeer};
+pub use crate::ipsec::{Xfrm, XfrmPolicy, XfrmSelector, XfrmState, XfrmTemplate};
+pub use crate::layer2::{BridgeVlan, FdbEntry, Group, GroupSource, MdbEntry, RouterPort};
+pub use crate::machine::{CpuTimes, MachineSnapshot, SoftnetCpu};
 use crate::netfilter::Chain;
-use crate::reading::Reading;
+pub use crate::process::{
+    Attach, AttachedProgram, Cgroup, CpuUse, Descriptors, MemoryUse, Pressure, Process, ProcessState,
+    Processes,
+};
+use crate::reading::{Bounded, Reading};
+pub use crate::socket::{Owner, Protocol, Socket, TcpInfo, Timer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Counters by name: `Ip.InReceives`, `TcpExt.ListenDrops`.
 pub type Counters = BTreeMap<String, u64>;
@@ -15,66 +25,108 @@ pub struct Snapshot {
     /// CLOCK_MONOTONIC in nanoseconds when the reading began.
     pub monotonic_ns: u64,
     /// Interfaces (RTM_GETLINK).
+    #[serde(default = "Reading::taken_out")]
     pub links: Reading<Vec<Link>>,
     /// Addresses (RTM_GETADDR).
+    #[serde(default = "Reading::taken_out")]
     pub addresses: Reading<Vec<Address>>,
     /// Routes of all tables, IPv4 and IPv6 (RTM_GETROUTE).
+    #[serde(default = "Reading::taken_out")]
     pub routes: Reading<Vec<Route>>,
+    /// Exceptions from routes that were learned: redirects and path MTUs (RTM_GETROUTE, RTM_F_CLONED; from 5.3 on).
+    #[serde(default = "Reading::not_recorded")]
+    pub route_exceptions: Reading<Vec<Route>>,
     /// Policy rules (RTM_GETRULE).
+    #[serde(default = "Reading::taken_out")]
     pub policy_rules: Reading<Vec<PolicyRule>>,
     /// Neighbour entries (RTM_GETNEIGH).
+    #[serde(default = "Reading::taken_out")]
     pub neighbours: Reading<Vec<Neighbour>>,
     /// Queueing disciplines (RTM_GETQDISC), children included.
+    #[serde(default = "Reading::taken_out")]
     pub qdiscs: Reading<Vec<Qdisc>>,
     /// Classes of classful qdiscs (RTM_GETTCLASS).
+    #[serde(default = "Reading::taken_out")]
     pub classes: Reading<Vec<Class>>,
     /// tc filters of every qdisc and of clsact ingress/egress (RTM_GETTFILTER).
+    #[serde(default = "Reading::taken_out")]
     pub filters: Reading<Vec<TcFilter>>,
     /// /proc/thread-self/net/{snmp,netstat}.
+    #[serde(default = "Reading::taken_out")]
     pub mib: Reading<Counters>,
     /// /proc/thread-self/net/snmp6.
+    #[serde(default = "Reading::taken_out")]
     pub mib6: Reading<Counters>,
     /// /proc/thread-self/net/sockstat and sockstat6, `TCP.inuse` and so on.
+    #[serde(default = "Reading::taken_out")]
     pub sockstat: Reading<Counters>,
     /// nftables, the nft back end of iptables included (netlink, nf_tables).
+    #[serde(default = "Reading::taken_out")]
     pub nftables: Reading<Vec<Chain>>,
     /// Legacy iptables (getsockopt IPT_SO_GET_ENTRIES).
+    #[serde(default = "Reading::taken_out")]
     pub iptables_legacy: Reading<Vec<Chain>>,
     /// Legacy ip6tables.
+    #[serde(default = "Reading::taken_out")]
     pub ip6tables_legacy: Reading<Vec<Chain>>,
     /// Connection tracking.
+    #[serde(default = "Reading::taken_out")]
     pub conntrack: Reading<Conntrack>,
     /// TCP and UDP sockets, v4 and v6 (sock_diag).
+    #[serde(default = "Reading::taken_out")]
     pub sockets: Reading<Vec<Socket>>,
+    /// Raw, packet and ping sockets (/proc/thread-self/net/{raw,raw6,icmp,icmp6,packet}, packet_diag).
+    #[serde(default = "Reading::not_recorded")]
+    pub raw_sockets: Reading<Vec<Socket>>,
+    /// Processes that hold sockets of this namespace, with their cgroups; empty if nobody here holds any that
+    /// whydrop may look into.
+    #[serde(default = "Reading::not_recorded")]
+    pub processes: Reading<Processes>,
+    /// Entries of connection tracking (ctnetlink dump), at the end of the window only.
+    #[serde(default = "Reading::not_recorded")]
+    pub conntrack_entries: Reading<Bounded<ConntrackEntry>>,
+    /// Open NFQUEUE queues (/proc/thread-self/net/netfilter/nfnetlink_queue).
+    #[serde(default = "Reading::not_recorded")]
+    pub nf_queues: Reading<Vec<NfQueue>>,
+    /// Multicast groups by interface (/proc/thread-self/net/{igmp,igmp6}).
+    #[serde(default = "Reading::not_recorded")]
+    pub groups: Reading<Vec<Group>>,
+    /// Source filters of multicast groups (/proc/thread-self/net/{mcfilter,mcfilter6}).
+    #[serde(default = "Reading::not_recorded")]
+    pub group_sources: Reading<Vec<GroupSource>>,
+    /// IPsec policies and states (NETLINK_XFRM), without keys.
+    #[serde(default = "Reading::not_recorded")]
+    pub xfrm: Reading<Xfrm>,
+    /// /proc/thread-self/net/xfrm_stat.
+    #[serde(default = "Reading::not_recorded")]
+    pub xfrm_stat: Reading<Counters>,
+    /// Forwarding entries of bridges, vxlan and the like (RTM_GETNEIGH, AF_BRIDGE); none without such devices.
+    #[serde(default = "Reading::not_recorded")]
+    pub fdb: Reading<Bounded<FdbEntry>>,
+    /// Multicast forwarding entries of bridges (RTM_GETMDB).
+    #[serde(default = "Reading::not_recorded")]
+    pub mdb: Reading<Bounded<MdbEntry>>,
+    /// Bridge ports behind which a multicast router is (RTM_GETMDB).
+    #[serde(default = "Reading::not_recorded")]
+    pub router_ports: Reading<Vec<RouterPort>>,
+    /// VLANs of bridges and of their ports (RTM_GETLINK, AF_BRIDGE).
+    #[serde(default = "Reading::not_recorded")]
+    pub bridge_vlans: Reading<Vec<BridgeVlan>>,
+    /// Peers of wireguard devices (generic netlink), without private and pre-shared keys.
+    #[serde(default = "Reading::not_recorded")]
+    pub wireguard: Reading<Vec<WireguardPeer>>,
     /// ethtool -S by device.
+    #[serde(default = "Reading::taken_out")]
     pub ethtool: Reading<BTreeMap<String, Counters>>,
+    /// ethtool -g, -a and -k by device.
+    #[serde(default = "Reading::not_recorded")]
+    pub device_settings: Reading<BTreeMap<String, DeviceSettings>>,
     /// sysctls that rules need, by dotted name (`net.ipv4.conf.eth0.rp_filter`).
+    #[serde(default)]
     pub sysctls: BTreeMap<String, Reading<String>>,
 }
 
-/// Counters that belong to the whole machine, not to a namespace.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MachineSnapshot {
-    /// /proc/net/softnet_stat, a row per CPU.
-    pub softnet: Reading<Vec<SoftnetCpu>>,
-}
-
-/// A row of softnet_stat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SoftnetCpu {
-    /// CPU number.
-    pub cpu: u32,
-    /// Packets taken from the backlog or by NAPI.
-    pub processed: u64,
-    /// Packets dropped because the backlog was full.
-    pub dropped: u64,
-    /// Times that the budget ended before the work did: not a loss.
-    pub time_squeeze: u64,
-    /// Packets dropped by the flow limit.
-    pub flow_limit: u64,
-}
-
-/// An interface.
+/// An interface. What it is not (`None`) is written down, too: a recording that does not say is damaged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     /// Index in this namespace.
@@ -82,8 +134,10 @@ pub struct Link {
     /// Name.
     pub name: String,
     /// Kind from IFLA_INFO_KIND: veth, bridge, macvlan, …; none for a plain device and lo.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub kind: Option<String>,
     /// Link-layer address, `aa:bb:…`.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub mac: Option<String>,
     /// MTU in bytes.
     pub mtu: u32,
@@ -98,16 +152,21 @@ pub struct Link {
     /// IFLA_CARRIER_CHANGES.
     pub carrier_changes: Option<u32>,
     /// Index of the bridge or bond that this is a member of.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub master: Option<u32>,
     /// IFLA_LINK: the lower device, or the peer of a veth.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub link: Option<u32>,
     /// IFLA_LINK_NETNSID: namespace id of `link`, if elsewhere; meaning in this namespace only.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub link_netnsid: Option<i32>,
     /// Inode of the namespace that `link_netnsid` stands for, if it could be resolved.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub link_netns_inode: Option<u64>,
     /// Transmit queue length.
     pub txqlen: Option<u32>,
     /// Attached XDP: mode (`native`, `generic`, `offload`, `multi`) and program id.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub xdp: Option<Xdp>,
     /// IFLA_STATS64 by field name without prefix: rx_packets, tx_dropped …
     pub stats: Counters,
@@ -213,6 +272,21 @@ pub struct Neighbour {
     pub mac: Option<String>,
     /// incomplete, reachable, stale, delay, probe, failed, noarp, permanent.
     pub state: String,
+    /// NTF_* in words: router, extern_learn, proxy, managed …
+    #[serde(default)]
+    pub flags: Vec<String>,
+    /// Unanswered questions so far (NDA_PROBES).
+    #[serde(default)]
+    pub probes: Option<u32>,
+    /// Milliseconds since the neighbour was last known to be reachable (NDA_CACHEINFO).
+    #[serde(default)]
+    pub confirmed_ms: Option<u64>,
+    /// Milliseconds since the entry was last used to send.
+    #[serde(default)]
+    pub used_ms: Option<u64>,
+    /// Milliseconds since the entry last changed.
+    #[serde(default)]
+    pub updated_ms: Option<u64>,
 }
 
 /// A queueing discipline.
@@ -342,6 +416,9 @@ pub struct TcFilter {
     pub preference: u32,
     /// Handle.
     pub handle: u32,
+    /// Ethernet protocol that it looks at; 3 for all of them (ETH_P_ALL).
+    #[serde(default)]
+    pub protocol: Option<u16>,
     /// BPF program name, if it is one.
     pub program: Option<String>,
     /// Actions: kind and, where decoded, verdict (`gact drop`, `mirred`, `police`).
@@ -357,69 +434,9 @@ pub struct TcAction {
     pub verdict: Option<String>,
     /// Packets and drops, where known.
     pub stats: Option<QueueStats>,
-}
-
-/// Connection tracking.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conntrack {
-    /// net.netfilter.nf_conntrack_count.
-    pub count: u64,
-    /// net.netfilter.nf_conntrack_max.
-    pub max: u64,
-    /// Per-CPU statistics summed: insert_failed, drop, early_drop, invalid …
-    pub stats: Counters,
-}
-
-/// A TCP or UDP socket.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Socket {
-    /// tcp or udp.
-    pub protocol: Protocol,
-    /// TCP state in words: listen, established, syn_sent, close_wait …; for UDP `close` or `established`.
-    pub state: String,
-    /// Local address and port.
-    pub local: SocketAddr,
-    /// Remote address and port; unspecified if not connected.
-    pub remote: SocketAddr,
-    /// IPV6_V6ONLY; only for v6 sockets.
-    pub v6only: Option<bool>,
-    /// SO_BINDTODEVICE index, 0 if none.
-    pub link: u32,
-    /// Inode, for the owner.
-    pub inode: u64,
-    /// Cookie: identity of the socket across two snapshots.
-    pub cookie: u64,
-    /// Bytes not yet read; for a listener connections not yet accepted.
-    pub receive_queue: u32,
-    /// Bytes not yet acknowledged; for a listener the length of its accept queue.
-    pub send_queue: u32,
-    /// sk_drops.
-    pub drops: Option<u32>,
-    /// Receive buffer limit in bytes.
-    pub receive_buffer: Option<u32>,
-    /// Owner uid.
-    pub uid: u32,
-    /// Processes that hold it, at most 8; empty if unknown.
-    pub owners: Vec<Owner>,
-}
-
-/// tcp or udp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// A process that holds a socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// Process id in whydrop's pid namespace.
-    pub pid: u32,
-    /// Name.
-    pub comm: String,
+    /// Interface to which mirred sends.
+    #[serde(default)]
+    pub target: Option<u32>,
 }
 
 impl Snapshot {
@@ -446,6 +463,14 @@ impl Snapshot {
     /// All chains of all back ends that could be read.
     pub fn chains(&self) -> impl Iterator<Item = &Chain> {
         self.nftables.iter().chain(self.iptables_legacy.iter()).chain(self.ip6tables_legacy.iter())
+    }
+
+    /// The cgroups of a process that were read, its own before those around it, hierarchy by hierarchy.
+    pub fn cgroups_of(&self, process: &Process) -> Vec<&Cgroup> {
+        let all = self.processes.get().map(|p| p.cgroups.as_slice()).unwrap_or(&[]);
+        let mut own: Vec<&Cgroup> = all.iter().filter(|cgroup| cgroup.holds(process)).collect();
+        own.sort_by(|a, b| a.hierarchy.cmp(&b.hierarchy).then(b.path.len().cmp(&a.path.len())));
+        own
     }
 
     /// True if the address belongs to this namespace.

@@ -14,6 +14,17 @@ pub enum Lang {
     Zh,
 }
 
+impl Lang {
+    /// The one that is not this.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::En => Self::Zh,
+            Self::Zh => Self::En,
+        }
+    }
+}
+
 /// A constant text with `{name}` placeholders. Both languages hold the same placeholders; a test compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text {
@@ -32,7 +43,7 @@ impl Text {
         }
     }
 
-    /// Fills each `{name}` in both languages. A name without a placeholder, or the reverse, is a bug that
+    /// Fills each `{name}` in both languages, and each `{name|packet was|packets were}` by whether the value is 1. A name without a placeholder, or the reverse, is a bug that
     /// [`Text::placeholders`] lets tests find; at run time an unknown placeholder is left visible.
     pub fn fill(&self, args: &[(&str, &dyn Display)]) -> Phrase {
         Phrase { en: fill(self.en, args), zh: fill(self.zh, args) }
@@ -57,7 +68,7 @@ impl Text {
             .split('{')
             .skip(1)
             .filter_map(|rest| rest.split_once('}'))
-            .map(|(n, _)| n)
+            .map(|(inside, _)| inside.split('|').next().unwrap_or(inside))
             .collect();
         names.sort_unstable();
         names.dedup();
@@ -73,12 +84,18 @@ fn fill(template: &str, args: &[(&str, &dyn Display)]) -> String {
         out.push_str(&rest[..open]);
         let after = &rest[open + 1..];
         let known = after.find('}').and_then(|close| {
-            let name = &after[..close];
-            args.iter().find(|(n, _)| *n == name).map(|(_, v)| (v, close))
+            let mut inside = after[..close].split('|');
+            let name = inside.next()?;
+            let value = args.iter().find(|(n, _)| *n == name)?.1.to_string();
+            let word = match (inside.next(), inside.next()) {
+                (Some(one), Some(many)) => if value == "1" { one } else { many }.to_owned(),
+                _ => value,
+            };
+            Some((word, close))
         });
         match known {
-            Some((value, close)) => {
-                out.push_str(&value.to_string());
+            Some((word, close)) => {
+                out.push_str(&word);
                 rest = &after[close + 1..];
             }
             None => {
@@ -161,6 +178,14 @@ mod tests {
         let phrase = text.fill(&[("n", &3), ("dev", &"{n}")]);
         assert_eq!(phrase.en, "3 on {n}");
         assert_eq!(phrase.zh, "{n} 上 3 个");
+        assert_eq!(text.placeholders(Lang::En), text.placeholders(Lang::Zh));
+    }
+
+    #[test]
+    fn one_packet_is_no_packets() {
+        let text = text!("{n} {n|packet was|packets were} lost", "丢失 {n} 个包");
+        assert_eq!(text.fill(&[("n", &1)]).en, "1 packet was lost");
+        assert_eq!(text.fill(&[("n", &"1,000")]).en, "1,000 packets were lost");
         assert_eq!(text.placeholders(Lang::En), text.placeholders(Lang::Zh));
     }
 

@@ -6,6 +6,8 @@
 
 mod table;
 
+pub use table::TO_QUEUE;
+
 use crate::{Class, reason};
 use std::net::{IpAddr, Ipv4Addr};
 use whydrop_model::netfilter::Hook;
@@ -60,7 +62,8 @@ pub fn of_count(count: &DropCount) -> Place {
     })
 }
 
-fn is_multicast(ip: IpAddr) -> bool {
+/// True for an address that means many: multicast, or the limited broadcast.
+pub fn is_multicast(ip: IpAddr) -> bool {
     ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
@@ -81,7 +84,8 @@ fn netfilter(drop: Drop<'_>, place: Place) -> Place {
     let (stage, cause) = match family {
         Some(Family::Ip(hook)) => (ip_stage(hook), place.cause),
         Some(Family::Arp(stage)) => (stage, place.cause.map(|_| "netfilter.arp_drop")),
-        Some(Family::Bridge) => ("netfilter.bridge", place.cause.map(|_| "netfilter.bridge_drop")),
+        Some(Family::Bridged(hook)) => (ip_stage(hook), place.cause.map(|_| "netfilter.br_netfilter_drop")),
+        Some(Family::Bridge(_)) => ("netfilter.bridge", place.cause.map(|_| "netfilter.bridge_drop")),
         Some(Family::Device(stage)) => (stage, place.cause.map(|_| "netfilter.ingress_drop")),
         None => (place.stage, place.cause),
     };
@@ -90,21 +94,37 @@ fn netfilter(drop: Drop<'_>, place: Place) -> Place {
 
 /// The netfilter hook of a sampled drop, from its stack.
 pub fn hook(event: &DropEvent) -> Option<Hook> {
-    event.stack.iter().find_map(|caller| match hook_of_caller(caller)? {
-        Family::Ip(hook) => Some(hook),
+    // Further down the stack the packet met other hooks, and passed them.
+    match event.stack.iter().find_map(|caller| hook_of_caller(caller))? {
+        Family::Ip(hook) | Family::Bridged(hook) => Some(hook),
         Family::Device("netfilter.ingress") => Some(Hook::Ingress),
         Family::Device(_) => Some(Hook::Egress),
         Family::Arp("netfilter.arp_input") => Some(Hook::Input),
         Family::Arp(_) => Some(Hook::Output),
-        Family::Bridge => None,
-    })
+        // What the bridge device itself sends meets another hook in the same function (`__br_forward()`).
+        Family::Bridge(Some(Hook::Forward)) if event.stack.iter().any(|f| f == "br_dev_xmit") => {
+            Some(Hook::Output)
+        }
+        Family::Bridge(hook) => hook,
+    }
+}
+
+/// True for a bridged frame that died in the IP firewall, where br_netfilter had sent it.
+pub fn is_bridged(event: &DropEvent) -> bool {
+    event
+        .stack
+        .iter()
+        .find_map(|caller| hook_of_caller(caller))
+        .is_some_and(|f| matches!(f, Family::Bridged(_)))
 }
 
 #[derive(Clone, Copy)]
 enum Family {
     Ip(Hook),
+    Bridged(Hook),
     Arp(&'static str),
-    Bridge,
+    /// Of the bridge family; the hook, where the function runs one only.
+    Bridge(Option<Hook>),
     Device(&'static str),
 }
 
@@ -127,7 +147,15 @@ fn hook_of_caller(function: &str) -> Option<Family> {
         "arp_xmit" | "arp_send_dst" => Family::Arp("netfilter.arp_output"),
         "__netif_receive_skb_core" => Family::Device("netfilter.ingress"),
         "__dev_queue_xmit" => Family::Device("netfilter.egress"),
-        name if name.starts_with("br_") || name.starts_with("__br_") => Family::Bridge,
+        // net/bridge/br_netfilter_hooks.c and br_netfilter_ipv6.c.
+        name if name.starts_with("br_nf_pre_routing") => Family::Bridged(Hook::Prerouting),
+        name if name.starts_with("br_nf_forward") => Family::Bridged(Hook::Forward),
+        name if name.starts_with("br_nf_post_routing") => Family::Bridged(Hook::Postrouting),
+        "__br_forward" | "br_forward" | "br_flood" | "maybe_deliver" => Family::Bridge(Some(Hook::Forward)),
+        "br_handle_frame" => Family::Bridge(Some(Hook::Prerouting)),
+        "br_pass_frame_up" | "br_handle_local_finish" => Family::Bridge(Some(Hook::Input)),
+        "br_forward_finish" => Family::Bridge(Some(Hook::Postrouting)),
+        name if name.starts_with("br_") || name.starts_with("__br_") => Family::Bridge(None),
         _ => return None,
     })
 }
@@ -172,6 +200,12 @@ mod tests {
         assert_eq!((place.stage, place.cause), ("netfilter.ingress", Some("netfilter.ingress_drop")));
         let place = of_event(&event("NETFILTER_DROP", "nft_do_chain", &[]));
         assert_eq!(place.stage, "netfilter");
+        // Where br_netfilter is loaded it stands further down the stack.
+        let forwarded = ["nf_hook_slow", "__br_forward", "br_handle_frame_finish", "br_nf_pre_routing"];
+        let bridged = event("NETFILTER_DROP", "nft_do_chain", &forwarded);
+        assert_eq!((of_event(&bridged).stage, hook(&bridged)), ("netfilter.bridge", Some(Hook::Forward)));
+        let sent = ["nf_hook_slow", "__br_forward", "br_forward", "br_dev_xmit", "dev_hard_start_xmit"];
+        assert_eq!(hook(&event("NETFILTER_DROP", "nft_do_chain", &sent)), Some(Hook::Output));
     }
 
     #[test]
@@ -179,7 +213,6 @@ mod tests {
         for (function, cause) in [
             ("do_xdp_generic", "xdp.drop"),
             ("__dev_forward_skb2", "mtu.peer_mismatch"),
-            ("nf_queue", "netfilter.nfqueue_no_listener"),
             ("dst_discard_out", "route.blackhole"),
         ] {
             assert_eq!(of_event(&event("NOT_SPECIFIED", function, &[])).cause, Some(cause), "{function}");
@@ -195,6 +228,8 @@ mod tests {
             ("OTHERHOST", "ip_rcv_core", &[]),
             ("UNHANDLED_PROTO", "__netif_receive_skb_core", &[]),
             ("NOT_SPECIFIED", "ip6_mc_input", &[]),
+            // The message with which nft changes its rules.
+            ("NOT_SPECIFIED", "nfnetlink_rcv_batch", &[]),
         ] {
             assert_eq!(of_event(&event(reason, function, stack)).class, Class::Benign, "{reason} {function}");
         }

@@ -1,6 +1,6 @@
 //! Messages inside the machine, captures, queues that are emptied, netfilter.
 
-use super::{NETFILTER, Row, SILENT, row};
+use super::{NETFILTER, Row, SILENT, TO_QUEUE, row};
 use crate::Class::{Benign, Conditional, Loss, Policy};
 use whydrop_model::text;
 
@@ -12,7 +12,17 @@ pub static ROWS: &[Row] = &[
         &[],
         text!("a message between processes of this machine, no packet", "本机进程间的消息，并非网络包"),
     )
-    .on(&["unix_*", "netlink_*", "__netlink_*", "virtio_transport_*", "vsock_*", "nlmsg_*", "genl_*"]),
+    .on(&[
+        "unix_*",
+        "netlink_*",
+        "__netlink_*",
+        "nfnetlink_*",
+        "rtnetlink_*",
+        "nlmsg_*",
+        "genl_*",
+        "virtio_transport_*",
+        "vsock_*",
+    ]),
     row(
         Benign,
         "local",
@@ -143,8 +153,7 @@ pub static ROWS: &[Row] = &[
             "规则将其送入无程序读取或已满的 NFQUEUE"
         ),
     )
-    .on(&["nf_queue", "__nf_queue", "nf_hook_queue"])
-    .cause("netfilter.nfqueue_no_listener"),
+    .on(TO_QUEUE),
     row(
         Policy,
         NETFILTER,

@@ -105,7 +105,7 @@ pub static ROWS: &[Row] = &[
         SILENT,
         text!("too big for the port that it should leave by", "超过出口网桥端口的 MTU"),
     )
-    .on(&["br_dev_queue_push_xmit"])
+    .on(&["br_dev_queue_push_xmit", "br_nf_dev_queue_xmit", "br_nf_ip_fragment"])
     .cause("mtu.too_small"),
     row(
         Conditional,

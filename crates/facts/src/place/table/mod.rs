@@ -15,6 +15,8 @@ use whydrop_model::{Text, text};
 
 /// Stage of netfilter drops until the hook is known.
 pub const NETFILTER: &str = "netfilter";
+/// Functions that drop what they cannot hand to an NFQUEUE: nobody has it open, or it is full (nf_queue.c:nf_queue).
+pub const TO_QUEUE: &[&str] = &["nf_queue", "__nf_queue", "nf_hook_queue"];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const FIN: u8 = 1;

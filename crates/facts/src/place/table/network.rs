@@ -191,10 +191,13 @@ pub static ROWS: &[Row] = &[
         "ip6_rcv_finish*",
     ]),
     row(
-        Loss,
-        "ip.forward",
+        Conditional,
+        "ip.transmit",
         &["PKT_TOO_BIG"],
-        text!("too big for the next link, and it may not be fragmented", "超过下一链路的 MTU，且不允许分片"),
+        text!(
+            "too big for the next link, and it may not be fragmented: its sender is told, and most send smaller ones",
+            "超过下一链路的 MTU，且不允许分片：会通知发送方，多数发送方会改发更小的包"
+        ),
     )
     .cause("mtu.too_small"),
     row(

@@ -1,227 +1,34 @@
-//! Changes to a namespace, as data. A fix is a list of them, and so is a fault of the lab.
-//!
-//! Each action carries what it replaces, so that its inverse is known before anything is changed, and the machine
-//! can be checked to be still as it was seen.
+//! Actions as the classic commands that people type.
 
-use crate::netfilter::{Chain, Family, Hook, Rule, RuleVerdict, Tool};
-use crate::snapshot::{PolicyRule, QdiscOptions, Route};
-use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use super::{Action, ChainRef, Exception, QdiscSpec, RouteSpec, RuleRef, TC_INGRESS, TC_ROOT};
+use crate::command;
+use crate::netfilter::{Hook, Match, RuleVerdict, Tool};
+use crate::snapshot::{PolicyRule, QdiscOptions};
+use crate::text;
+use crate::text::{Phrase, Text};
 
-/// Names one chain.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ChainRef {
-    /// Tool.
-    pub tool: Tool,
-    /// Family.
-    pub family: Family,
-    /// Table.
-    pub table: String,
-    /// Name.
-    pub name: String,
-}
-
-impl From<&Chain> for ChainRef {
-    fn from(chain: &Chain) -> Self {
-        Self { tool: chain.tool, family: chain.family, table: chain.table.clone(), name: chain.name.clone() }
-    }
-}
-
-/// A rule frozen as it was seen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RuleRef {
-    /// Its chain.
-    pub chain: ChainRef,
-    /// The rule; position or handle says where, text says that it is still the same.
-    pub rule: Rule,
-    /// True if it can be deleted by its text: no other rule of the chain has the same, or only its neighbours.
-    pub unique: bool,
-    /// Rules in front of it that are gone when its own deletion is taken back, because fixes named before it deleted
-    /// them.
-    #[serde(default)]
-    pub gone_before: u32,
-}
-
-/// One change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "action", rename_all = "snake_case")]
-pub enum Action {
-    /// `ip link set dev D up|down`.
-    LinkState {
-        /// Interface.
-        dev: String,
-        /// Wanted state.
-        up: bool,
-    },
-    /// `ip link set dev D mtu N`.
-    LinkMtu {
-        /// Interface.
-        dev: String,
-        /// Wanted MTU in bytes.
-        mtu: u32,
-        /// MTU as seen.
-        was: u32,
-    },
-    /// `tc qdisc add`; also replaces the default qdisc at that place.
-    QdiscAdd(QdiscSpec),
-    /// `tc qdisc del`.
-    QdiscDelete(QdiscSpec),
-    /// Adds a base or plain chain (and its table, if missing).
-    ChainAdd {
-        /// Which.
-        chain: ChainRef,
-        /// Hook and priority of a base chain.
-        hook: Option<(Hook, i32)>,
-        /// Policy of a base chain.
-        policy: Option<RuleVerdict>,
-    },
-    /// Deletes an empty chain, and its table if that is then empty.
-    ChainDelete {
-        /// Which.
-        chain: ChainRef,
-        /// As in `ChainAdd`, for the way back.
-        hook: Option<(Hook, i32)>,
-        /// As in `ChainAdd`.
-        policy: Option<RuleVerdict>,
-    },
-    /// `iptables -P`, `nft chain … { policy … }`.
-    ChainPolicy {
-        /// Which.
-        chain: ChainRef,
-        /// Wanted policy.
-        policy: RuleVerdict,
-        /// Policy as seen.
-        was: RuleVerdict,
-    },
-    /// Inserts a rule at its position.
-    RuleInsert(RuleRef),
-    /// Deletes a rule.
-    RuleDelete(RuleRef),
-    /// `sysctl -w`.
-    Sysctl {
-        /// Dotted name.
-        name: String,
-        /// Wanted value.
-        value: String,
-        /// Value as seen.
-        was: String,
-    },
-    /// `ip route add`.
-    RouteAdd(RouteSpec),
-    /// `ip route del`.
-    RouteDelete(RouteSpec),
-    /// `ip rule add`.
-    PolicyRuleAdd {
-        /// The rule.
-        rule: PolicyRule,
-    },
-    /// `ip rule del`.
-    PolicyRuleDelete {
-        /// As it was seen.
-        rule: PolicyRule,
-    },
-    /// `ip addr add`.
-    AddressAdd {
-        /// Interface.
-        dev: String,
-        /// Address.
-        ip: IpAddr,
-        /// Prefix length.
-        prefix: u8,
-    },
-    /// `ip addr del`.
-    AddressDelete {
-        /// Interface.
-        dev: String,
-        /// Address.
-        ip: IpAddr,
-        /// Prefix length.
-        prefix: u8,
-    },
-    /// `ip neigh replace … nud permanent`.
-    NeighbourAdd {
-        /// Interface.
-        dev: String,
-        /// Address.
-        ip: IpAddr,
-        /// Link-layer address.
-        mac: String,
-    },
-    /// `ip neigh del`.
-    NeighbourDelete {
-        /// Interface.
-        dev: String,
-        /// Address.
-        ip: IpAddr,
-        /// Link-layer address as seen.
-        mac: String,
-    },
-}
-
-/// A qdisc with its place and options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct QdiscSpec {
-    /// Interface.
-    pub dev: String,
-    /// netem, tbf, blackhole, pfifo …
-    pub kind: String,
-    /// Parent as in [`crate::snapshot::Qdisc`].
-    pub parent: u32,
-    /// Handle; 0 lets the kernel choose.
-    pub handle: u32,
-    /// Options.
-    pub options: QdiscOptions,
-}
-
-/// A route with the names of its devices.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RouteSpec {
-    /// The route.
-    pub route: Route,
-    /// Name of the output interface of its only next hop.
-    pub dev: Option<String>,
-}
-
-/// `TC_H_ROOT`.
-pub const TC_ROOT: u32 = 0xffff_ffff;
-/// `TC_H_INGRESS` (= `TC_H_CLSACT`).
-pub const TC_INGRESS: u32 = 0xffff_fff1;
+const NO_HANDLE: Text = text!(
+    "nft deletes a rule by the handle that it gets when it is made: the command above prints it, and `whydrop undo` keeps it",
+    "nft 按规则创建时获得的句柄删除规则：上面的命令会打印该句柄，`whydrop undo` 也会记住它"
+);
 
 impl Action {
-    /// The action that takes this one back; none where the way back is not known.
-    pub fn inverse(&self) -> Option<Self> {
-        Some(match self.clone() {
-            Self::LinkState { dev, up } => Self::LinkState { dev, up: !up },
-            Self::LinkMtu { dev, mtu, was } => Self::LinkMtu { dev, mtu: was, was: mtu },
-            Self::QdiscAdd(spec) => Self::QdiscDelete(spec),
-            // Options that were not decoded cannot be put back.
-            Self::QdiscDelete(spec) => match spec.options {
-                QdiscOptions::Other if spec.kind != "blackhole" => return None,
-                _ => Self::QdiscAdd(spec),
-            },
-            Self::ChainAdd { chain, hook, policy } => Self::ChainDelete { chain, hook, policy },
-            Self::ChainDelete { chain, hook, policy } => Self::ChainAdd { chain, hook, policy },
-            Self::ChainPolicy { chain, policy, was } => Self::ChainPolicy { chain, policy: was, was: policy },
-            Self::RuleInsert(rule) => Self::RuleDelete(rule),
-            // A rule whose text is not whole cannot be written again.
-            Self::RuleDelete(rule) if rule.words().is_none() => return None,
-            Self::RuleDelete(mut rule) => {
-                rule.rule.position = rule.rule.position.saturating_sub(rule.gone_before).max(1);
-                Self::RuleInsert(rule)
-            }
-            Self::Sysctl { name, value, was } => Self::Sysctl { name, value: was, was: value },
-            Self::RouteAdd(spec) => Self::RouteDelete(spec),
-            Self::RouteDelete(spec) => Self::RouteAdd(spec),
-            Self::PolicyRuleAdd { rule } => Self::PolicyRuleDelete { rule },
-            Self::PolicyRuleDelete { rule } => Self::PolicyRuleAdd { rule },
-            Self::AddressAdd { dev, ip, prefix } => Self::AddressDelete { dev, ip, prefix },
-            Self::AddressDelete { dev, ip, prefix } => Self::AddressAdd { dev, ip, prefix },
-            Self::NeighbourAdd { dev, ip, mac } => Self::NeighbourDelete { dev, ip, mac },
-            Self::NeighbourDelete { dev, ip, mac } => Self::NeighbourAdd { dev, ip, mac },
-        })
+    /// The classic command that does the same, to be run inside the namespace; none fit to be shown is a reason.
+    ///
+    /// # Errors
+    /// Why there is no such command, or why it is not safe to paste.
+    pub fn command(&self) -> Result<Vec<String>, Phrase> {
+        if let Self::RuleDelete(RuleRef { chain, rule, .. }) = self
+            && (chain.tool, rule.handle) == (Tool::Nft, None)
+        {
+            return Err(NO_HANDLE.phrase());
+        }
+        let argv = self.argv();
+        command::check(&argv)?;
+        Ok(argv)
     }
 
-    /// The classic command that does the same, to be run inside the namespace.
+    /// The words of [`Action::command`], unchecked.
     pub fn argv(&self) -> Vec<String> {
         let line = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         match self {
@@ -230,6 +37,9 @@ impl Action {
             }
             Self::LinkMtu { dev, mtu, .. } => {
                 line(&["ip", "link", "set", "dev", dev, "mtu", &mtu.to_string()])
+            }
+            Self::BridgePort { dev, setting, value, .. } => {
+                line(&["bridge", "link", "set", "dev", dev, setting, value])
             }
             Self::QdiscAdd(spec) => spec.argv("add"),
             Self::QdiscDelete(spec) => spec.argv("del"),
@@ -243,6 +53,7 @@ impl Action {
             Self::ChainPolicy { chain, policy, .. } => chain.policy_argv(policy),
             Self::RuleInsert(rule) => rule.insert_argv(),
             Self::RuleDelete(rule) => rule.delete_argv(),
+            Self::Exception(exception) => exception.argv(),
             Self::Sysctl { name, value, .. } => line(&["sysctl", "-w", &format!("{name}={value}")]),
             Self::RouteAdd(spec) => spec.argv("add"),
             Self::RouteDelete(spec) => spec.argv("del"),
@@ -472,6 +283,11 @@ impl RuleRef {
                 out.extend([chain.table.clone(), chain.name.clone(), "handle".into(), handle.to_string()]);
                 out
             }
+            (Tool::Nft, None) => {
+                ["nft", "-a", "list", "chain", chain.family.word(), &chain.table, &chain.name]
+                    .map(String::from)
+                    .into()
+            }
             _ => {
                 let mut out = chain.iptables();
                 out.extend(["-D".to_owned(), chain.name.clone()]);
@@ -508,11 +324,40 @@ impl RuleRef {
     }
 
     /// The rule's text as words, unless a part of it was not decoded.
-    fn words(&self) -> Option<Vec<String>> {
-        use crate::netfilter::Match;
+    pub(super) fn words(&self) -> Option<Vec<String>> {
         let whole =
             !self.rule.matches.iter().any(|m| matches!(m, Match::Other(text) if text.starts_with('?')));
         whole.then(|| split_words(&self.rule.text))
+    }
+}
+
+impl Exception {
+    fn argv(&self) -> Vec<String> {
+        let chain = &self.chain;
+        if chain.tool != Tool::Nft {
+            let mut out = chain.iptables();
+            match &self.before {
+                Some(before) => {
+                    out.extend(["-I".to_owned(), chain.name.clone(), before.position.to_string()])
+                }
+                None => out.extend(["-A".to_owned(), chain.name.clone()]),
+            }
+            out.extend(split_words(&self.rule.text));
+            return out;
+        }
+        // With echo and handles, so that the new rule's handle is seen.
+        let verb = if self.before.is_some() { "insert" } else { "add" };
+        let mut out: Vec<String> =
+            ["nft", "-e", "-a", verb, "rule", chain.family.word(), &chain.table, &chain.name]
+                .map(String::from)
+                .into();
+        let place = self.before.as_ref().map(|before| match before.handle {
+            Some(handle) => ["handle".to_owned(), handle.to_string()],
+            None => ["index".to_owned(), before.position.saturating_sub(1).to_string()],
+        });
+        out.extend(place.into_iter().flatten());
+        out.push(self.rule.text.clone());
+        out
     }
 }
 
@@ -549,6 +394,7 @@ pub fn split_words(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netfilter::{Family, Rule};
 
     fn netem() -> QdiscSpec {
         let options = QdiscOptions::Netem {

@@ -1,7 +1,12 @@
 //! Packet filter rules, one shape for nftables, iptables over nftables and legacy iptables.
 
+mod condition;
+
+pub use condition::{Change, Field, Match};
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::IpAddr;
 
 /// Which tool shows and changes a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,6 +114,9 @@ pub struct Chain {
     pub device: Option<String>,
     /// Priority of a base chain.
     pub priority: Option<i32>,
+    /// True for a base chain that only the first packet of a connection meets (type nat).
+    #[serde(default)]
+    pub nat: bool,
     /// Policy of a base chain.
     pub policy: Option<RuleVerdict>,
     /// Packets that met the policy, where the back end counts them (nft: none).
@@ -130,7 +138,7 @@ pub struct Rule {
     pub bytes: Option<u64>,
     /// What it does to a packet that matches.
     pub verdict: RuleVerdict,
-    /// Conditions, in order.
+    /// Conditions and changes of the packet, in order.
     pub matches: Vec<Match>,
     /// Comment, as written by its author: hostile.
     pub comment: Option<String>,
@@ -160,61 +168,61 @@ pub enum RuleVerdict {
     Continue,
     /// A verdict map: what its first entry that fits says; without one the rule does nothing.
     Map(Vec<(Match, RuleVerdict)>),
-    /// A target that whydrop does not decode: DNAT, MASQUERADE, TPROXY …
+    /// Translates an address or a port; ends the chain as accept does.
+    Nat(Box<Nat>),
+    /// Hands the packet to a local socket that it is not addressed to, and drops it where there is none (xt_TPROXY).
+    Tproxy {
+        /// Address of that socket; none for that of the interface by which the packet came.
+        address: Option<IpAddr>,
+        /// Its port; none for the packet's own.
+        port: Option<u16>,
+    },
+    /// A target that whydrop does not decode.
     Other(String),
 }
 
-/// A condition of a rule, as far as whydrop decodes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a NAT rule translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Match {
-    /// Random share 0..1 (xt statistic random, nft numgen random).
-    Random(f64),
-    /// Every n-th packet (xt statistic nth, nft numgen inc).
-    Nth(u32),
-    /// Matches while below a rate (`limit`), or above it (`limit rate over`, `hashlimit-above`).
-    Limit {
-        /// The rate as the tool prints it: `10/second`.
-        rate: String,
-        /// True: matches what exceeds the rate.
-        over: bool,
-    },
-    /// Number of connections (xt connlimit, nft ct count).
-    Connlimit {
-        /// The number.
-        count: u32,
-        /// True: matches above the number.
-        over: bool,
-    },
-    /// A byte quota.
-    Quota {
-        /// Bytes.
-        bytes: u64,
-        /// True: matches once the quota is used up.
-        over: bool,
-    },
-    /// Connection tracking state: INVALID, NEW …
-    CtState(Vec<String>),
-    /// Layer-4 protocol by number.
-    L4Proto(u8),
-    /// Source network.
-    Source(std::net::IpAddr, u8),
-    /// Destination network.
-    Destination(std::net::IpAddr, u8),
-    /// Source ports, inclusive.
-    SourcePorts(u16, u16),
-    /// Destination ports, inclusive.
-    DestinationPorts(u16, u16),
-    /// Input interface (a trailing `+` or `*` matches a prefix).
-    InInterface(String),
-    /// Output interface.
-    OutInterface(String),
-    /// At least one of these: the elements of a set.
-    AnyOf(Vec<Match>),
-    /// The opposite of a condition.
-    Not(Box<Match>),
-    /// A condition that whydrop does not decode; the text of the tool.
-    Other(String),
+pub enum NatKind {
+    /// The source, to a given address.
+    Source,
+    /// The destination, to a given address.
+    Destination,
+    /// The source, to the address of the interface by which the packet leaves.
+    Masquerade,
+    /// The destination, to this machine.
+    Redirect,
+}
+
+/// A translation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nat {
+    /// What is translated.
+    pub kind: NatKind,
+    /// First and last new address; none keeps the address (masquerade and redirect find one by themselves).
+    pub addresses: Option<(IpAddr, IpAddr)>,
+    /// First and last new port; none keeps the port where it is free.
+    pub ports: Option<(u16, u16)>,
+    /// False if the rule takes address or port from something that whydrop does not decode.
+    pub known: bool,
+}
+
+impl NatKind {
+    /// True if the source is translated, false for the destination.
+    pub const fn of_source(self) -> bool {
+        matches!(self, Self::Source | Self::Masquerade)
+    }
+
+    /// The word that iptables uses.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Source => "SNAT",
+            Self::Destination => "DNAT",
+            Self::Masquerade => "MASQUERADE",
+            Self::Redirect => "REDIRECT",
+        }
+    }
 }
 
 impl Chain {
