@@ -3,39 +3,25 @@
 //
 // The same body is attached as tp_btf (kernel pointers are followed directly) and as raw_tp (they are copied with
 // bpf_probe_read_kernel), so that a kernel that refuses the first still runs the second.
-#include "ktypes.h"
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-#include "drops.h"
+#include "common.h"
+#include "flows.bpf.h"
+#include "calls.bpf.h"
 
 // The helpers that the program calls ask for a GPL-compatible licence; "Dual MIT/GPL" is what the kernel knows.
 char _license[] SEC("license") = "Dual MIT/GPL";
 
-// Set by the loader before the program is verified; the verifier drops what is switched off.
-volatile const __u8 only_targets = 0;
+// Take the stack of sampled drops.
 volatile const __u8 with_stack = 0;
 
 // The first drops of a shape on a CPU are all sampled, so that a rare drop is seen beside a storm.
 #define ALWAYS_SAMPLED 64
-// After that so many per CPU and jiffy: 400 to 4000 a second, depending on CONFIG_HZ.
-#define SAMPLED_PER_JIFFY 4
-// Inodes of namespaces are given from 0xF0000000 on (PROC_DYNAMIC_FIRST), one by one; that of the first network
-// namespace lies below, from 0xEFFFFFF0 on, since 6.18. Anything else was no namespace: a union of struct sk_buff
-// showed another member. (The upper half of a kernel pointer, 0xFFFFnnnn, is no namespace, either.)
-#define LOWEST_NAMESPACE 0xEFFFFFF0u
-#define HIGHEST_NAMESPACE 0xFEFFFFFFu
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86DD
-#define IPPROTO_TCP 6
+// Packets of conversations in trouble beside those, so many per CPU and jiffy.
+#define TROUBLED_PER_JIFFY 8
 // Offset of the destination address in an IPv6 header.
 #define IPV6_DESTINATION 24
 // FIN, SYN, RST, ACK.
 #define COUNTED_FLAGS 0x17
 #define IFF_LOOPBACK 8
-// Socket states in which the rest of struct sock is not there: tcp_states.h.
-#define TCP_TIME_WAIT 6
-#define TCP_NEW_SYN_RECV 12
-#define SKB_DST_PTRMASK (~1UL)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -50,95 +36,11 @@ struct {
 } samples SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32);
-	__type(value, __u8);
-} targets SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, LOSSES);
-	__type(key, __u32);
-	__type(value, __u64);
-} losses SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct signal_key);
 	__type(value, __u64);
 } signals SEC(".maps");
-
-struct allowance {
-	__u64 jiffy;
-	__u64 left;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct allowance);
-} allowances SEC(".maps");
-
-// `direct` is a constant wherever this is inlined: one of the two arms remains.
-#define GET(pointer, field)                                                                                \
-	({                                                                                                 \
-		typeof((pointer)->field) value_;                                                           \
-		if (direct)                                                                                \
-			value_ = (pointer)->field;                                                         \
-		else                                                                                       \
-			bpf_core_read((void *)&value_, sizeof(value_), &(pointer)->field);                 \
-		value_;                                                                                    \
-	})
-
-static __always_inline int is_kernel_pointer(const void *pointer)
-{
-	return (__s64)pointer < 0;
-}
-
-static __always_inline void lose(__u32 what)
-{
-	__u64 *n = bpf_map_lookup_elem(&losses, &what);
-	if (n)
-		*n += 1;
-}
-
-static __always_inline int may_sample(void)
-{
-	__u32 zero = 0;
-	struct allowance *allowance = bpf_map_lookup_elem(&allowances, &zero);
-	if (!allowance)
-		return 0;
-	__u64 jiffy = bpf_jiffies64();
-	if (allowance->jiffy != jiffy) {
-		allowance->jiffy = jiffy;
-		allowance->left = SAMPLED_PER_JIFFY;
-	}
-	if (!allowance->left)
-		return 0;
-	allowance->left -= 1;
-	return 1;
-}
-
-static __always_inline __u32 device_netns(struct net_device *dev, const int direct)
-{
-	struct net *net = GET(dev, nd_net.net);
-	if (!is_kernel_pointer(net))
-		return 0;
-	__u32 inum = GET(net, ns.inum);
-	return inum >= LOWEST_NAMESPACE && inum <= HIGHEST_NAMESPACE ? inum : 0;
-}
-
-static __always_inline __u32 socket_netns(struct sock *sk, const int direct)
-{
-	struct net *net = GET(sk, __sk_common.skc_net.net);
-	if (!is_kernel_pointer(net))
-		return 0;
-	__u32 inum = GET(net, ns.inum);
-	return inum >= LOWEST_NAMESPACE && inum <= HIGHEST_NAMESPACE ? inum : 0;
-}
 
 static __always_inline void read_owner(struct sample *sample, struct sock *sk, const int direct)
 {
@@ -266,18 +168,17 @@ static __always_inline int on_drop(void *ctx, struct sk_buff *skb, __u64 locatio
 		shape.netns = dev_netns;
 
 	struct dst_entry *dst = (struct dst_entry *)(GET(skb, _skb_refdst) & SKB_DST_PTRMASK);
-	struct net_device *dst_dev = is_kernel_pointer(dst) ? BPF_CORE_READ(dst, dev) : 0;
+	__u32 iif = GET(skb, skb_iif);
+	struct net_device *dst_dev = 0;
+	if (is_kernel_pointer(dst) && (iif || !shape.netns))
+		dst_dev = BPF_CORE_READ(dst, dev);
 	if (!shape.netns && dst_dev)
 		shape.netns = device_netns(dst_dev, 0);
 
-	if (only_targets && shape.netns) {
-		__u32 netns = shape.netns;
-		if (!bpf_map_lookup_elem(&targets, &netns))
-			return 0;
-	}
+	if (shape.netns && !is_watched(shape.netns))
+		return 0;
 
 	// skb_iif is 0 until a packet is received; a route to the loopback device is one to this machine.
-	__u32 iif = GET(skb, skb_iif);
 	if (!iif)
 		shape.direction = DIRECTION_TRANSMIT;
 	else if (dst_dev && !(BPF_CORE_READ(dst_dev, flags) & IFF_LOOPBACK))
@@ -304,7 +205,10 @@ static __always_inline int on_drop(void *ctx, struct sk_buff *skb, __u64 locatio
 	else
 		lose(LOSS_SHAPE);
 
-	if ((count && *count <= ALWAYS_SAMPLED) || may_sample())
+	int sampled = (count && *count <= ALWAYS_SAMPLED) || may_sample(ALLOWANCE_DROPS, SAMPLED_PER_JIFFY);
+	if (!sampled && shape.protocol == IPPROTO_TCP && available > 0)
+		sampled = is_troubled(network, available) && may_sample(ALLOWANCE_TROUBLED, TROUBLED_PER_JIFFY);
+	if (sampled)
 		take_sample(ctx, skb, sk, dev, &shape, ethertype, network, available, direct);
 	return 0;
 }
@@ -314,8 +218,15 @@ static __always_inline int on_drop(void *ctx, struct sk_buff *skb, __u64 locatio
 #define HAS_REASON bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->reason)
 #define HAS_SOCKET bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->rx_sk)
 
-SEC("tp_btf/kfree_skb")
-int drop_tp_btf(__u64 *ctx)
+// True while the program of drops runs on this CPU.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u8);
+} counting SEC(".maps");
+
+static __always_inline int drop(__u64 *ctx, const int direct)
 {
 	__u32 reason = 0;
 	struct sock *rx_sk = 0;
@@ -323,26 +234,62 @@ int drop_tp_btf(__u64 *ctx)
 		reason = ctx[2];
 	if (HAS_SOCKET)
 		rx_sk = (struct sock *)ctx[3];
-	return on_drop(ctx, (struct sk_buff *)ctx[0], ctx[1], reason, rx_sk, 1);
+	return on_drop(ctx, (struct sk_buff *)ctx[0], ctx[1], reason, rx_sk, direct);
+}
+
+static __always_inline int outer_drop(__u64 *ctx, const int direct)
+{
+	__u32 zero = 0;
+	__u8 *busy = bpf_map_lookup_elem(&counting, &zero);
+	if (!busy || *(volatile __u8 *)busy)
+		return 0;
+	*(volatile __u8 *)busy = 1;
+	drop(ctx, direct);
+	*(volatile __u8 *)busy = 0;
+	return 0;
+}
+
+// An interrupt may drop a packet while a drop is being counted. Kernels since 6.2 do not run a program inside itself
+// (__bpf_trace_run in kernel/trace/bpf_trace.c): a second one, attached before it, counts those and passes over all else.
+static __always_inline int inner_drop(__u64 *ctx, const int direct)
+{
+	__u32 zero = 0;
+	__u8 *busy = bpf_map_lookup_elem(&counting, &zero);
+	if (!busy || !*(volatile __u8 *)busy)
+		return 0;
+	lose(KEPT_INNER);
+	return drop(ctx, direct);
+}
+
+SEC("tp_btf/kfree_skb")
+int drop_tp_btf(__u64 *ctx)
+{
+	return outer_drop(ctx, 1);
 }
 
 SEC("raw_tp/kfree_skb")
 int drop_raw_tp(__u64 *ctx)
 {
-	__u32 reason = 0;
-	struct sock *rx_sk = 0;
-	if (HAS_REASON)
-		reason = ctx[2];
-	if (HAS_SOCKET)
-		rx_sk = (struct sock *)ctx[3];
-	return on_drop(ctx, (struct sk_buff *)ctx[0], ctx[1], reason, rx_sk, 0);
+	return outer_drop(ctx, 0);
+}
+
+SEC("tp_btf/kfree_skb")
+int inner_tp_btf(__u64 *ctx)
+{
+	return inner_drop(ctx, 1);
+}
+
+SEC("raw_tp/kfree_skb")
+int inner_raw_tp(__u64 *ctx)
+{
+	return inner_drop(ctx, 0);
 }
 
 // Each of these is attached by itself, if the kernel has the tracepoint.
 static __always_inline int on_signal(__u32 signal, __u32 netns, __u32 ifindex)
 {
 	struct signal_key key = { .signal = signal, .netns = netns, .ifindex = ifindex };
-	if (only_targets && netns && !bpf_map_lookup_elem(&targets, &netns))
+	if (netns && !is_watched(netns))
 		return 0;
 	__u64 *count = bpf_map_lookup_elem(&signals, &key);
 	if (!count) {
@@ -353,7 +300,7 @@ static __always_inline int on_signal(__u32 signal, __u32 netns, __u32 ifindex)
 	if (count)
 		*count += 1;
 	else
-		lose(LOSS_SHAPE);
+		lose(LOSS_SIGNAL);
 	return 0;
 }
 
@@ -363,10 +310,18 @@ static __always_inline int on_device_signal(__u32 signal, struct net_device *dev
 	return on_signal(signal, netns, netns ? BPF_CORE_READ(dev, ifindex) : 0);
 }
 
+#define HAS_RETRANSMIT_ERROR bpf_core_field_exists(((struct trace_event_raw_tcp_retransmit_skb *)0)->err)
+
 SEC("raw_tp/tcp_retransmit_skb")
 int tcp_retransmit_skb(__u64 *ctx)
 {
-	return on_signal(SIGNAL_RETRANSMIT, socket_netns((struct sock *)ctx[0], 0), 0);
+	struct sock *sk = (struct sock *)ctx[0];
+	__u32 netns = socket_netns(sk, 0);
+	if (HAS_RETRANSMIT_ERROR && (__s32)ctx[2])
+		return 0;
+	if (netns && is_watched(netns))
+		on_repeat(sk, (struct sk_buff *)ctx[1], netns);
+	return on_signal(SIGNAL_RETRANSMIT, netns, 0);
 }
 
 SEC("raw_tp/sock_rcvqueue_full")

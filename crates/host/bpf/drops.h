@@ -50,7 +50,13 @@ struct sample {
 enum loss {
 	LOSS_SHAPE = 0, // drops whose shape found the count map full
 	LOSS_RING = 1,	// samples that found the ring full; the drop itself was counted
-	LOSSES = 2,
+	LOSS_SIGNAL = 2, // signals that found their map full
+	LOSS_FOLDED = 3, // events of conversations that were counted without their addresses
+	LOSS_FLOW = 4,	// events of conversations that were not counted at all
+	LOSS_REPEAT = 5, // repeated segments that were counted and not sampled
+	LOSS_CALL = 6,	// failed system calls that found their map full
+	KEPT_INNER = 7, // no loss: drops inside the counting of another one, which only the second program counted
+	LOSSES = 8,
 };
 
 // What else is counted: events that are no drops, or drops of packets that never became an skb.

@@ -75,22 +75,85 @@ struct inode {
 
 struct file {
 	struct inode *f_inode;
+	void *private_data; // of a socket its struct socket
 };
+
+struct fdtable {
+	__u32 max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct sock;
 
 struct socket {
 	struct file *file;
+	struct sock *sk;
+};
+
+struct in6_addr {
+	unsigned char bytes[16];
 };
 
 struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
 	__u16 skc_family;
 	volatile unsigned char skc_state;
 	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 };
+
+typedef struct {
+	__u32 val;
+} kuid_t;
 
 struct sock {
 	struct sock_common __sk_common;
+	__u32 sk_max_ack_backlog;
+	__s32 sk_err;
+	kuid_t sk_uid;
+	__u16 sk_protocol;
 	struct socket *sk_socket;
 	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct inet_sock {
+	struct sock sk;
+	__be16 inet_sport;
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	__u8 icsk_pending;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 segs_out;
+	__u32 data_segs_out;
+	__u32 total_retrans;
+	__u32 dsack_dups;
+};
+
+struct request_sock {
+	struct sock_common __req_common;
+};
+
+struct tcp_request_sock {
+	__u32 snt_isn;
+};
+
+// What TCP keeps in the `cb` of a packet in its queues.
+struct tcp_skb_cb {
+	__u32 seq;
+	__u32 end_seq;
 };
 
 struct sk_buff {
@@ -104,6 +167,7 @@ struct sk_buff {
 	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;
+	char cb[48];
 	unsigned char *head;
 	unsigned char *data;
 };
@@ -118,6 +182,43 @@ enum skb_drop_reason {
 struct trace_event_raw_kfree_skb {
 	enum skb_drop_reason reason;
 	void *rx_sk;
+};
+
+// `err` since 6.15: the tracepoint tells of repeats, too, that the machine itself did not let out.
+struct trace_event_raw_tcp_retransmit_skb {
+	__s32 err;
+};
+
+enum sk_rst_reason {
+	SK_RST_REASON_NOT_SPECIFIED = 0,
+};
+
+// `reason` since 6.10; from then on the socket may be missing.
+struct trace_event_raw_tcp_send_reset {
+	enum sk_rst_reason reason;
+};
+
+struct nsproxy {
+	struct net *net_ns;
+};
+
+struct task_struct {
+	struct nsproxy *nsproxy;
+	struct files_struct *files;
+};
+
+// Where the number of a system call and its first, second and fifth argument stand: on x86, on arm64.
+struct pt_regs___x86 {
+	unsigned long r8;
+	unsigned long si;
+	unsigned long di;
+	unsigned long orig_ax;
+};
+
+struct pt_regs___arm64 {
+	__u64 regs[31];
+	__u64 orig_x0;
+	__s32 syscallno;
 };
 
 #pragma clang attribute pop

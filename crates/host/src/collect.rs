@@ -1,10 +1,13 @@
 //! One namespace's whole state in one go, and many namespaces in parallel.
 
 use crate::error::Result;
+use crate::source::cgroup::Hierarchies;
+use crate::source::link_events::LinkWatch;
 use crate::source::owner::Owners;
 use crate::source::{
-    address, class, conntrack, ethtool, filter, iptables_legacy, link, neighbour, netnsid, nftables,
-    policy_rule, procnet, qdisc, route, socket, softnet, sysctl,
+    address, bridge_vlan, class, conntrack, conntrack_entry, device_settings, ethtool, fdb, filter,
+    iptables_legacy, link, machine, mdb, multicast, neighbour, netnsid, nf_queue, nftables, policy_rule,
+    process, procnet, qdisc, raw_socket, route, socket, softnet, sysctl, wireguard, xfrm,
 };
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::Netns;
@@ -12,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use whydrop_model::Reading;
-use whydrop_model::snapshot::{Link, MachineSnapshot, Snapshot};
+use whydrop_model::snapshot::{Link, MachineSnapshot, Process, Snapshot};
 
 /// What reading needs beyond being inside the namespace, where the kernel refuses.
 const NET_ADMIN: &str = "CAP_NET_ADMIN";
@@ -25,6 +28,14 @@ pub struct Context {
     pub owners: Owners,
     /// The namespaces that the ids of veth peers are resolved against. The likeliest peers come first.
     pub namespaces: Vec<Netns>,
+    /// Where the cgroups of processes are.
+    pub hierarchies: Result<Hierarchies>,
+    /// The kernel speaks NETLINK_XFRM.
+    pub ipsec: bool,
+    /// Read the entries of connection tracking, too: there may be many, and those at the end of the window suffice.
+    pub entries: bool,
+    /// Processes that have ended in the window.
+    pub gone: Vec<Process>,
 }
 
 impl Context {
@@ -36,7 +47,22 @@ impl Context {
         let inode = own.as_ref().map(Netns::inode);
         let others = namespaces.iter().filter(|n| Some(n.inode()) != inode);
         let others = others.filter_map(|n| n.try_clone().ok());
-        Self { owners: Owners::scan(), namespaces: own.into_iter().chain(others).collect() }
+        Self {
+            owners: Owners::scan(),
+            namespaces: own.into_iter().chain(others).collect(),
+            hierarchies: Hierarchies::read(),
+            ipsec: xfrm::is_spoken(),
+            entries: false,
+            gone: vec![],
+        }
+    }
+
+    /// The same, for the end of the window that began with these readings.
+    #[must_use]
+    pub fn at_end(self, before: &[Reading<Snapshot>]) -> Self {
+        let known = before.iter().filter_map(|snapshot| snapshot.get()?.processes.get());
+        let gone = process::gone(known.flat_map(|all| &all.list));
+        Self { entries: true, gone, ..self }
     }
 }
 
@@ -48,36 +74,64 @@ pub fn snapshot(namespace: &Netns, context: &Context) -> Reading<Snapshot> {
 
 /// Reads each namespace, several at a time; the results stand in the order of `namespaces`.
 pub fn snapshots(namespaces: &[&Netns], context: &Context) -> Vec<Reading<Snapshot>> {
+    in_each(namespaces, || here(context))
+}
+
+/// Opens an ear for changes of interfaces in each namespace.
+pub fn link_watches(namespaces: &[&Netns]) -> Vec<Reading<LinkWatch>> {
+    in_each(namespaces, || reading(LinkWatch::open()))
+}
+
+/// Does `work` inside each namespace, several at a time; the results stand in the order of `namespaces`.
+pub(crate) fn in_each<T: Send>(
+    namespaces: &[&Netns],
+    work: impl Fn() -> Reading<T> + Sync,
+) -> Vec<Reading<T>> {
     // Reading waits for the kernel's locks, not for its processors, when there are many namespaces.
     let workers = std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(2);
     let next = AtomicUsize::new(0);
     // A worker moves from namespace to namespace and ends in one; nothing else ever runs on its thread.
-    let work = || {
+    let worker = || {
         let mut mine = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(namespace) = namespaces.get(index) else { break mine };
             let reading = match namespace.enter() {
-                Ok(()) => here(context),
+                Ok(()) => work(),
                 Err(error) => error.reading(SYS_ADMIN),
             };
             mine.push((index, reading));
         }
     };
     let mut readings: Vec<_> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers.min(namespaces.len())).map(|_| scope.spawn(work)).collect();
+        // At a limit of threads fewer do the work.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, worker).ok();
+        let handles: Vec<_> = (0..workers.min(namespaces.len())).filter_map(start).collect();
         handles
             .into_iter()
             .flat_map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     });
+    if readings.is_empty() {
+        let failed = || Reading::Failed("no thread could be started".to_owned());
+        return namespaces.iter().map(|_| failed()).collect();
+    }
     readings.sort_unstable_by_key(|(index, _)| *index);
     readings.into_iter().map(|(_, reading)| reading).collect()
 }
 
 /// Reads what belongs to the whole machine.
 pub fn machine() -> MachineSnapshot {
-    MachineSnapshot { softnet: reading(softnet::read()) }
+    MachineSnapshot {
+        softnet: reading(softnet::read()),
+        softirqs: reading(machine::softirqs()),
+        cpu_times: reading(machine::cpu_times()),
+        load: reading(machine::load()),
+        pressure: reading(machine::pressure()),
+        oom_kills: reading(machine::oom_kills()),
+        neighbour_tables: reading(machine::neighbour_tables()),
+        sysctls: machine::sysctls(),
+    }
 }
 
 /// Reads the calling thread's namespace.
@@ -105,11 +159,32 @@ fn here(context: &Context) -> Reading<Snapshot> {
     let ethtool = known(&links).and_then(|links| ethtool::read(links.iter().map(|l| l.name.as_str())));
     let sockstat = procnet::sockstat();
     let totals = sockstat.as_ref().ok();
-    let sockets = Netlink::sock_diag().and_then(|mut diag| socket::read(&mut diag, totals, &context.owners));
+    let mut diag = Netlink::sock_diag();
+    let sockets = over(&mut diag, |diag| socket::read(diag, totals, &context.owners));
+    let raw_sockets = over(&mut diag, |diag| raw_socket::read(diag, totals, &context.owners));
+    let holders = || sockets.iter().chain(&raw_sockets).flatten().flat_map(|socket| &socket.owners);
+    // Without all sockets some processes are missing: then it is not said that these are all.
+    let processes = known(&sockets).and(known(&raw_sockets)).map(|_| {
+        let pids: BTreeSet<u32> = holders().map(|owner| owner.pid).collect();
+        process::read(&pids, &context.gone, &context.owners, &context.hierarchies)
+    });
+    let conntrack = conntrack::read();
+    let conntrack_entries = match (context.entries, &conntrack) {
+        (true, Ok(table)) => reading(conntrack_entry::read(table.count)),
+        (true, Err(error)) => error.reading(NET_ADMIN),
+        (false, _) => Reading::Absent("read at the end of the window".to_owned()),
+    };
+    let (mdb, router_ports) = split(over(&mut netlink, |netlink| mdb::read(netlink, known(&links)?)));
+    let bridge_vlans = over(&mut netlink, |netlink| bridge_vlan::read(netlink, known(&links)?));
+    let fdb = known(&links).and_then(fdb::read);
+    let device_settings = known(&links).and_then(device_settings::read);
+    let wireguard = known(&links).and_then(wireguard::read);
+    let (routes, route_exceptions) = split(over(&mut netlink, route::read));
     Reading::Present(Snapshot {
         monotonic_ns,
         addresses: reading(over(&mut netlink, address::read)),
-        routes: reading(over(&mut netlink, route::read)),
+        routes: reading(routes),
+        route_exceptions: reading(route_exceptions),
         policy_rules: reading(over(&mut netlink, policy_rule::read)),
         neighbours: reading(over(&mut netlink, neighbour::read)),
         links: reading(links),
@@ -121,10 +196,24 @@ fn here(context: &Context) -> Reading<Snapshot> {
         nftables: nftables::read(),
         iptables_legacy: iptables_legacy::read(false),
         ip6tables_legacy: iptables_legacy::read(true),
-        conntrack: reading(conntrack::read()),
+        conntrack: reading(conntrack),
         sockets: reading(sockets),
         sockstat: reading(sockstat),
         ethtool: reading(ethtool),
+        raw_sockets: reading(raw_sockets),
+        processes: reading(processes),
+        conntrack_entries,
+        nf_queues: reading(nf_queue::read(&context.owners)),
+        groups: reading(multicast::groups()),
+        group_sources: reading(multicast::sources()),
+        xfrm: reading(xfrm::read(context.ipsec)),
+        xfrm_stat: reading(xfrm::statistics()),
+        fdb: reading(fdb),
+        mdb: reading(mdb),
+        router_ports: reading(router_ports),
+        bridge_vlans: reading(bridge_vlans),
+        wireguard: reading(wireguard),
+        device_settings: reading(device_settings),
         sysctls,
     })
 }
@@ -140,7 +229,10 @@ fn resolve_peers(netlink: &mut Netlink, links: &mut [Link], context: &Context) {
 }
 
 /// Uses a netlink socket, or passes on why there is none.
-fn over<T>(netlink: &mut Result<Netlink>, read: impl FnOnce(&mut Netlink) -> Result<T>) -> Result<T> {
+pub(crate) fn over<T>(
+    netlink: &mut Result<Netlink>,
+    read: impl FnOnce(&mut Netlink) -> Result<T>,
+) -> Result<T> {
     match netlink {
         Ok(netlink) => read(netlink),
         Err(error) => Err(error.clone()),
@@ -152,6 +244,15 @@ fn known<T>(part: &Result<Vec<T>>) -> Result<&[T]> {
     part.as_deref().map_err(Clone::clone)
 }
 
-fn reading<T>(part: Result<T>) -> Reading<T> {
+/// Two parts that were read as one.
+fn split<A, B>(both: Result<(A, B)>) -> (Result<A>, Result<B>) {
+    match both {
+        Ok((a, b)) => (Ok(a), Ok(b)),
+        Err(error) => (Err(error.clone()), Err(error)),
+    }
+}
+
+/// A part of a namespace as a reading.
+pub(crate) fn reading<T>(part: Result<T>) -> Reading<T> {
     part.map_or_else(|error| error.reading(NET_ADMIN), Reading::Present)
 }

@@ -15,8 +15,12 @@ pub struct Error {
     pub errno: Option<i32>,
     /// What is needed, for people.
     pub hint: Option<Box<Phrase>>,
+    /// True if what failed is the way to many readings: says nothing about what the kernel has.
+    family: bool,
     /// Names that are close to one that is unknown, or that it may stand for.
     pub close: Vec<String>,
+    /// A command that helps, complete.
+    pub tries: Option<&'static str>,
 }
 
 impl Error {
@@ -28,7 +32,9 @@ impl Error {
             reason: Box::new(reason),
             errno: None,
             hint: None,
+            family: false,
             close: vec![],
+            tries: None,
         }
     }
 
@@ -38,6 +44,13 @@ impl Error {
         let text = error.to_string();
         let words = text.split(" (os error").next().unwrap_or(&text);
         Self { errno: errno(error), ..Self::new(operation, object, Phrase::same(words)) }
+    }
+
+    /// As [`Error::io`], for the way to a whole family of readings (a socket, a file system): it is never absence.
+    /// Only one file, attribute or dump tells that the kernel has none of something; seccomp, a container and a
+    /// missing mount answer ENOSYS, EAFNOSUPPORT or ENOENT for everything.
+    pub fn family(operation: Text, object: impl Into<Phrase>, error: &std::io::Error) -> Self {
+        Self { family: true, ..Self::io(operation, object, error) }
     }
 
     /// The whole sentence in both languages.
@@ -68,24 +81,38 @@ impl Error {
         self
     }
 
+    /// The same error with a command that helps.
+    #[must_use]
+    pub fn with_try(mut self, command: &'static str) -> Self {
+        self.tries = Some(command);
+        self
+    }
+
     /// True for EPERM and EACCES.
     pub fn is_denied(&self) -> bool {
         matches!(self.errno, Some(libc::EPERM | libc::EACCES))
     }
 
+    /// True if the kernel refused, false if the reason is our own.
+    pub fn is_kernels(&self) -> bool {
+        self.errno.is_some()
+    }
+
     /// True if the kernel does not have what was asked for: no such file, protocol, family or operation.
+    /// Never of a whole family.
     pub fn is_absent(&self) -> bool {
-        matches!(
-            self.errno,
-            Some(
-                libc::ENOENT
-                    | libc::EOPNOTSUPP
-                    | libc::EPROTONOSUPPORT
-                    | libc::EAFNOSUPPORT
-                    | libc::ENOPROTOOPT
-                    | libc::ENOSYS
+        !self.family
+            && matches!(
+                self.errno,
+                Some(
+                    libc::ENOENT
+                        | libc::EOPNOTSUPP
+                        | libc::EPROTONOSUPPORT
+                        | libc::EAFNOSUPPORT
+                        | libc::ENOPROTOOPT
+                        | libc::ENOSYS
+                )
             )
-        )
     }
 
     /// This error as a reading: denied if a privilege is missing (`needs` names it), absent if the kernel lacks the
@@ -103,3 +130,21 @@ impl Error {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whydrop_model::Reading;
+
+    #[test]
+    fn a_socket_that_does_not_open_is_not_absence() {
+        for number in [libc::EAFNOSUPPORT, libc::ENOSYS, libc::ENOENT, libc::EPROTONOSUPPORT] {
+            let error = std::io::Error::from_raw_os_error(number);
+            let open = text!("open {object}", "打开 {object}");
+            let whole: Reading<()> = Error::family(open, "a socket", &error).reading("root");
+            assert!(matches!(whole, Reading::Failed(_)), "{number}: {whole:?}");
+            let one: Reading<()> = Error::io(open, "a file", &error).reading("root");
+            assert!(matches!(one, Reading::Absent(_)), "{number}: {one:?}");
+        }
+    }
+}

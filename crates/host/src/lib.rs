@@ -5,10 +5,15 @@
 
 pub mod act;
 pub mod build;
+pub mod census;
+pub mod changes;
 pub mod collect;
 pub mod containers;
 pub mod error;
 pub mod observe;
+pub mod output;
+mod places;
+pub mod powers;
 pub mod probing;
 pub mod replay;
 pub mod source;

@@ -1,24 +1,18 @@
 //! Recordings: written whole or not at all, and read with nothing taken on trust.
 
 use crate::error::{Error, Result};
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use crate::output;
+use crate::sys::file;
 use std::path::Path;
 use whydrop_model::bundle::SCHEMA;
 use whydrop_model::{Bundle, Observation, Phrase, text};
 
-/// Largest recording that is read, in bytes. A recording of 200 namespaces takes about 20 MB.
-const LARGEST: u64 = 512 << 20;
+/// Largest recording that is read, in bytes: one of 200 namespaces takes about 20 MB, and decoded it takes several
+/// times its size.
+const LARGEST: usize = 64 << 20;
 
-/// Writes `observation` to `path`, through a temporary file beside it: an interrupted write leaves the old file.
-pub fn write(path: &Path, observation: Observation) -> Result<()> {
-    let fail = |e: &std::io::Error| {
-        Error::io(
-            text!("write the recording {object}", "写入录制文件 {object}"),
-            path.display().to_string(),
-            e,
-        )
-    };
+/// Writes `observation` to `path`, readable by the owner only (see [`output::private`]), and gives it back.
+pub fn write(path: &Path, observation: Observation) -> Result<Observation> {
     let bundle = Bundle { schema: SCHEMA.into(), version: env!("CARGO_PKG_VERSION").into(), observation };
     let mut text = serde_json::to_vec_pretty(&bundle).map_err(|e| {
         Error::new(
@@ -28,46 +22,20 @@ pub fn write(path: &Path, observation: Observation) -> Result<()> {
         )
     })?;
     text.push(b'\n');
-    let name = path.file_name().ok_or_else(|| {
-        Error::new(
-            text!("write the recording {object}", "写入录制文件 {object}"),
-            path.display().to_string(),
-            text!("the path does not name a file", "路径没有指明文件").phrase(),
-        )
-    })?;
-    let mut part = name.to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(part);
-    let written = File::create_new(&part).and_then(|mut file| {
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    });
-    written.map_err(|e| {
-        // The write already failed; what matters is its error.
-        let _ = fs::remove_file(&part);
-        fail(&e)
-    })
+    output::private(path, &text)?;
+    Ok(bundle.observation)
 }
 
-/// Reads a recording of any whydrop that writes the same schema.
-pub fn read(path: &Path) -> Result<Observation> {
-    let name = path.display().to_string();
-    let fail = |e: &std::io::Error| {
-        Error::io(text!("read the recording {object}", "读取录制文件 {object}"), &name, e)
-    };
-    let file = File::open(path).map_err(|e| fail(&e))?;
-    let mut text = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut text).map_err(|e| fail(&e))?;
-    if text.len() as u64 > LARGEST {
-        return Err(Error::new(
-            text!("read the recording {object}", "读取录制文件 {object}"),
-            name,
-            text!("it is larger than {bytes} bytes", "它大于 {bytes} 字节").fill(&[("bytes", &LARGEST)]),
-        ));
-    }
-    parse(&text).map_err(|reason| {
-        Error::new(text!("read the recording {object}", "读取录制文件 {object}"), name, reason).with_hint(
+/// The bytes of a recording, nothing of them looked at.
+pub fn load(path: &Path) -> Result<Vec<u8>> {
+    file::bounded(path, LARGEST)
+}
+
+/// Decodes a recording of any whydrop that writes the same schema; `path` is only named.
+pub fn decode(path: &Path, bytes: &[u8]) -> Result<Observation> {
+    parse(bytes).map_err(|reason| {
+        let read = text!("read the recording {object}", "读取录制文件 {object}");
+        Error::new(read, path.display().to_string(), reason).with_hint(
             text!(
                 "a recording is what `whydrop record -o FILE` writes",
                 "录制文件由 `whydrop record -o FILE` 生成"

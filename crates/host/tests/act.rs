@@ -4,9 +4,10 @@ mod sandbox;
 
 use sandbox::{Sandbox, fill};
 use std::net::IpAddr;
-use whydrop_host::act::{self, Journal, State, Transaction};
-use whydrop_host::source::{iptables_legacy, nftables};
-use whydrop_model::action::{ChainRef, QdiscSpec, RouteSpec, RuleRef, TC_INGRESS, TC_ROOT};
+use whydrop_host::act::{self, Journal, Outcome, State, TakenBack, Transaction};
+use whydrop_host::source::{iptables_legacy, nftables, policy_rule};
+use whydrop_host::sys::netlink::Netlink;
+use whydrop_model::action::{ChainRef, Exception, QdiscSpec, RouteSpec, RuleRef, TC_INGRESS, TC_ROOT};
 use whydrop_model::finding::Step;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, RuleVerdict, Tool};
 use whydrop_model::snapshot::{NextHop, PolicyRule, QdiscOptions, Route};
@@ -82,7 +83,7 @@ fn qdiscs() {
     let mut spec = QdiscSpec { handle: 0x5_0000, ..qdisc("tbf", TC_ROOT, tbf) };
     let done = act::apply(sandbox.netns(), &Action::QdiscDelete(spec.clone())).unwrap();
     assert!(!sandbox.run(look).contains("tbf"));
-    done.undo.iter().for_each(|undo| drop(act::take_back(sandbox.netns(), undo).unwrap()));
+    done.undo.iter().for_each(|undo| act::take_back(sandbox.netns(), undo).unwrap());
     assert_eq!(sandbox.run(look), before);
     spec.handle = 0x6_0000;
     assert!(refusal(&sandbox, &Action::QdiscDelete(spec)).contains("changed since it was seen"));
@@ -390,51 +391,291 @@ fn target(sandbox: &Sandbox) -> Target {
         container: None,
         role: Role::Target,
         entry: Entry::Path(format!("/run/netns/{}", sandbox.name())),
+        tenants: vec![],
+    }
+}
+
+/// A journal for one test, and the means to make transactions in it.
+struct Book<'a> {
+    sandbox: &'a Sandbox,
+    target: Target,
+    directory: std::path::PathBuf,
+    journal: Journal,
+}
+
+impl<'a> Book<'a> {
+    fn new(sandbox: &'a Sandbox) -> Self {
+        let directory = std::env::temp_dir().join(format!("whydrop-{}", sandbox.name()));
+        let journal = Journal::at(&directory).unwrap();
+        Self { sandbox, target: target(sandbox), directory, journal }
+    }
+
+    fn apply(&self, actions: &[Action]) -> Result<Transaction, whydrop_host::Error> {
+        let step = |action: &Action| Step { target: self.target.id.clone(), action: action.clone() };
+        let steps: Vec<Step> = actions.iter().map(step).collect();
+        let steps: Vec<_> = steps.iter().map(|step| (&self.target, self.sandbox.netns(), step)).collect();
+        Transaction::apply(&self.journal, &steps)
+    }
+
+    fn undo(&self, id: &str) -> TakenBack {
+        Transaction::undo(&self.journal, id).unwrap()
+    }
+
+    fn refused(&self, id: &str) -> String {
+        Transaction::undo(&self.journal, id).unwrap_err().to_string()
+    }
+
+    fn path(&self, id: &str) -> std::path::PathBuf {
+        self.directory.join(format!("{id}.json"))
+    }
+
+    fn text(&self, id: &str) -> String {
+        std::fs::read_to_string(self.path(id)).unwrap()
+    }
+
+    fn put(&self, id: &str, text: &str) {
+        std::fs::write(self.path(id), text).unwrap();
+    }
+}
+
+impl Drop for Book<'_> {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.directory).unwrap();
     }
 }
 
 #[test]
 fn transactions() {
     let sandbox = Sandbox::new("transact");
-    let directory = std::env::temp_dir().join(format!("whydrop-journal-{}", std::process::id()));
-    let journal = Journal::at(&directory).unwrap();
-    let target = target(&sandbox);
-    let step = |action| Step { target: target.id.clone(), action };
+    let book = Book::new(&sandbox);
     let look = || sandbox.run("ip link show dev eth0") + &sandbox.run("nft list ruleset");
     let before = look();
-    let mtu = step(Action::LinkMtu { dev: "eth0".into(), mtu: 1280, was: 1500 });
-    let chain =
-        step(Action::ChainAdd { chain: firewall(Hook::Input), hook: Some((Hook::Input, 0)), policy: None });
-    let rule = step(insert(vec![], RuleVerdict::Drop, 1));
-    let bad = step(Action::LinkMtu { dev: "eth1".into(), mtu: 1280, was: 7 });
-    let with = |steps: &[&Step]| {
-        let steps: Vec<_> = steps.iter().map(|step| (&target, sandbox.netns(), *step)).collect();
-        Transaction::apply(&journal, &steps)
-    };
-    assert!(with(&[&mtu, &chain, &bad]).unwrap_err().to_string().contains("changed since it was seen"));
+    let mtu = Action::LinkMtu { dev: "eth0".into(), mtu: 1280, was: 1500 };
+    let chain = Action::ChainAdd { chain: firewall(Hook::Input), hook: Some((Hook::Input, 0)), policy: None };
+    let rule = insert(vec![], RuleVerdict::Drop, 1);
+    let bad = Action::LinkMtu { dev: "eth1".into(), mtu: 1280, was: 7 };
+    let failed = book.apply(&[mtu.clone(), chain.clone(), bad]).unwrap_err();
+    assert!(failed.to_string().contains("changed since it was seen"));
     assert_eq!(look(), before, "the steps before the bad one were taken back");
-    assert_eq!(journal.last().unwrap(), None);
-    let id = with(&[&mtu, &chain, &rule]).unwrap();
+    assert!(book.journal.list().unwrap().records.iter().all(|record| record.state == State::Undone));
+    let made = book.apply(&[mtu.clone(), chain, rule]).unwrap();
     assert_ne!(look(), before);
-    let record = journal.last().unwrap().unwrap();
-    assert_eq!((record.id.as_str(), record.state, record.steps.len()), (id.as_str(), State::Applied, 3));
-    Transaction::undo(&journal, &id).unwrap();
+    assert_eq!(made.fallen().unwrap(), [""; 0]);
+    let record = book.journal.load(made.id()).unwrap();
+    assert_eq!((record.state, record.steps.len()), (State::Applied, 3));
+    assert!(book.undo(made.id()).failed().is_none());
     assert_eq!(look(), before);
-    assert!(Transaction::undo(&journal, &id).unwrap_err().to_string().contains("taken back already"));
-    // Another namespace under the same name, another boot, a damaged record, a way out of the directory.
-    let id = with(&[&mtu]).unwrap();
-    let path = directory.join(format!("{id}.json"));
-    let text = std::fs::read_to_string(&path).unwrap();
-    let inode = format!("\"netns_inode\": {}", target.netns_inode);
-    std::fs::write(&path, text.replace(&inode, "\"netns_inode\": 1")).unwrap();
-    assert!(Transaction::undo(&journal, &id).unwrap_err().to_string().contains("another namespace"));
-    std::fs::write(&path, text.replace(&record.boot, "0")).unwrap();
-    assert!(Transaction::undo(&journal, &id).unwrap_err().to_string().contains("started anew"));
-    std::fs::write(&path, &text[..text.len() / 2]).unwrap();
-    assert!(Transaction::undo(&journal, &id).unwrap_err().to_string().contains("damaged"));
-    assert!(journal.load("../passwd").is_err());
-    std::fs::write(&path, &text).unwrap();
-    Transaction::undo(&journal, &id).unwrap();
+    assert_eq!(made.fallen().unwrap().len(), 3);
+    assert!(book.refused(made.id()).contains("taken back already"));
+    // Another namespace with the same inode, another boot, a damaged record, a way out of the directory.
+    let made = book.apply(&[mtu]).unwrap();
+    let text = book.text(made.id());
+    let (cookie, boot) = (sandbox.netns().cookie().unwrap(), &record.boot);
+    if let Some(cookie) = cookie {
+        book.put(made.id(), &text.replace(&format!("\"cookie\": {cookie}"), "\"cookie\": 1"));
+        let back = book.undo(made.id());
+        assert!(back.failed().unwrap().to_string().contains("its namespace is gone"));
+    }
+    book.put(made.id(), &text.replace(boot, "0"));
+    assert!(book.refused(made.id()).contains("started anew"));
+    book.put(made.id(), &text[..text.len() / 2]);
+    assert!(book.refused(made.id()).contains("damaged"));
+    assert!(book.journal.load("../passwd").is_err());
+    book.put(made.id(), &text);
+    assert!(book.undo(made.id()).failed().is_none());
     assert_eq!(look(), before);
-    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// Wherever a crash falls between the steps of a change, its record and the way back: all is as before, once.
+#[test]
+fn a_crash_between_any_two_steps() {
+    let sandbox = Sandbox::new("crash");
+    let book = Book::new(&sandbox);
+    sandbox.run("iptables-nft -A INPUT -p tcp --dport 80 -j DROP");
+    sandbox.run("iptables-nft -A INPUT -p tcp --dport 80 -j DROP");
+    sandbox.run("iptables-legacy -A INPUT -p udp --dport 53 -j DROP");
+    sandbox.run("tc qdisc add dev eth0 root handle 5: pfifo limit 7");
+    sandbox.run("ip rule add priority 100 to 10.8.0.0/16 prohibit");
+    let delete = |tool| {
+        let chain = chains(&sandbox, tool).into_iter().find(|chain| !chain.rules.is_empty()).unwrap();
+        let rule = chain.rules[0].clone();
+        Action::RuleDelete(RuleRef { chain: ChainRef::from(&chain), rule, unique: false, gone_before: 0 })
+    };
+    let read = || Netlink::route().and_then(|mut netlink| policy_rule::read(&mut netlink));
+    let rules = sandbox.netns().run(read).unwrap().unwrap();
+    let policy = rules.into_iter().find(|rule| rule.priority == 100).unwrap();
+    let pfifo = QdiscSpec { handle: 0x5_0000, ..qdisc("pfifo", TC_ROOT, QdiscOptions::Fifo { limit: 7 }) };
+    let actions = || {
+        vec![
+            delete(Tool::IptablesNft),
+            delete(Tool::IptablesLegacy),
+            Action::QdiscDelete(pfifo.clone()),
+            Action::PolicyRuleDelete { rule: policy.clone() },
+            Action::QdiscAdd(QdiscSpec {
+                dev: "eth1".into(),
+                ..qdisc("pfifo", TC_ROOT, QdiscOptions::Fifo { limit: 9 })
+            }),
+        ]
+    };
+    let look = || {
+        ["iptables-nft -S", "iptables-legacy -S", "tc qdisc show", "ip rule"]
+            .map(|line| sandbox.run(line))
+            .concat()
+    };
+    let before = look();
+    for crash in 0..actions().len() {
+        let made = book.apply(&actions()[..=crash]).unwrap();
+        let done = book.text(made.id());
+        let (first, last) = done.rsplit_once("\"done\"").unwrap();
+        let intended = format!("{first}\"intended\"{last}");
+        // Killed behind the change, in front of its record.
+        book.put(made.id(), &intended);
+        assert!(book.undo(made.id()).failed().is_none());
+        assert_eq!(look(), before, "step {crash}");
+        // Killed in front of the change; or in the way back, in front of its record.
+        for text in [&intended, &done] {
+            book.put(made.id(), text);
+            let back = book.undo(made.id());
+            assert!(back.steps.iter().all(|(_, outcome)| matches!(outcome, Outcome::AsBefore)), "{back:?}");
+            assert_eq!(look(), before, "step {crash}");
+        }
+    }
+}
+
+/// An exception is written down in whydrop's words and read back in its tool's: it must be known again all the same.
+#[test]
+fn an_exception_goes_after_a_crash() {
+    let sandbox = Sandbox::new("exception");
+    let book = Book::new(&sandbox);
+    sandbox.run("iptables-nft -A INPUT -p udp -j DROP");
+    sandbox.run("iptables-legacy -A INPUT -p udp -j DROP");
+    sandbox.run("nft add table inet t");
+    assert!(
+        sandbox
+            .try_argv(&["nft", "add chain inet t c { type filter hook input priority 0 ; policy drop ; }"])
+            .status
+            .success()
+    );
+    let look = || {
+        ["iptables-nft -S", "iptables-legacy -S", "nft -s list table inet t"].map(|l| sandbox.run(l)).concat()
+    };
+    let before = look();
+    let matches = vec![
+        Match::Source("10.0.0.1".parse().unwrap(), 32),
+        Match::Destination("10.0.0.2".parse().unwrap(), 32),
+        Match::L4Proto(17),
+        Match::DestinationPorts(53, 53),
+    ];
+    let words = "-s 10.0.0.1/32 -d 10.0.0.2/32 -p udp --dport 53 -j ACCEPT";
+    for tool in [Tool::IptablesNft, Tool::IptablesLegacy, Tool::Nft] {
+        let chain = chains(&sandbox, tool)
+            .into_iter()
+            .find(|c| c.tool == tool && c.hook == Some(Hook::Input))
+            .unwrap();
+        let mut rule = act::rule(matches.clone(), RuleVerdict::Accept).unwrap();
+        if tool != Tool::Nft {
+            rule.text = words.to_owned();
+        }
+        let before_rule = chain.rules.first().cloned();
+        let exception =
+            Exception { chain: ChainRef::from(&chain), before: before_rule, rule, past_no_decision: false };
+        let made = book.apply(&[Action::Exception(exception)]).unwrap();
+        assert_ne!(look(), before, "{tool:?}");
+        let done = book.text(made.id());
+        // Killed behind the change, in front of its record: the handle is not known.
+        let (first, _) = done.split_once("\"handle\"").unwrap();
+        let rest = done[first.len()..].split_once(',').unwrap().1;
+        book.put(made.id(), &format!("{first}\"handle\": null,{rest}").replace("\"done\"", "\"intended\""));
+        assert!(book.undo(made.id()).failed().is_none());
+        assert_eq!(look(), before, "{tool:?}");
+    }
+}
+
+/// A step that cannot be taken back is named, and the others are taken back all the same.
+#[test]
+fn undo_goes_on_past_a_step_that_fails() {
+    let sandbox = Sandbox::new("past");
+    let book = Book::new(&sandbox);
+    let mtu = |dev: &str| Action::LinkMtu { dev: dev.into(), mtu: 1280, was: 1500 };
+    let made = book.apply(&[mtu("eth0"), mtu("eth1")]).unwrap();
+    sandbox.run("ip link set eth1 mtu 1300");
+    let back = book.undo(made.id());
+    let error = back.failed().expect("one step fails").to_string();
+    assert!(error.contains("eth1") && error.contains("it is 1300"), "{error}");
+    assert!(sandbox.run("ip link show eth0").contains("mtu 1500"));
+    sandbox.run("ip link set eth1 mtu 1280");
+    assert!(book.undo(made.id()).failed().is_none());
+    assert!(sandbox.run("ip link show eth1").contains("mtu 1500"));
+}
+
+/// Rules of nft that are more than their text: they come back as they were, or they are not deleted.
+#[test]
+fn every_rule_of_nft_comes_back_or_stays() {
+    let sandbox = Sandbox::new("nftback");
+    for line in [
+        "add table inet t",
+        "add chain inet t c { type filter hook input priority 0 ; }",
+        "add chain inet t web",
+        "add set inet t named { type ipv4_addr ; flags interval ; elements = { 10.0.0.0/8 } ; }",
+        "add counter inet t hits",
+        "add rule inet t c quota over 10 bytes counter drop",
+        "add rule inet t c tcp dport { 22, 80, 1000-2000 } counter drop",
+        "add rule inet t c ip saddr . tcp dport { 10.0.0.1 . 80, 10.0.0.2 . 90 } drop",
+        "add rule inet t c tcp dport vmap { 80 : jump web, 81 : drop, 90-99 : accept }",
+        "add rule inet t c ip saddr @named counter name hits drop",
+        "add rule inet t c meter flood { ip saddr limit rate over 10/second } drop",
+        "add rule inet t c ip saddr { 10.1.0.0/16, 10.2.0.0/16, 192.168.0.1 } meta mark set 7",
+        "add rule inet t c limit rate 10/minute burst 7 packets log prefix \"x y\" reject with tcp reset",
+        "add rule inet t c counter drop comment \"a' ; add table ip pwned ; #\"",
+    ] {
+        let output = sandbox.try_argv(&["nft", line]);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // The quota is used up.
+    let send = || std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(&[0; 99], "127.0.0.1:9"));
+    sandbox.netns().run(send).unwrap().unwrap();
+    let look = "nft -s list ruleset";
+    let before = sandbox.run(look);
+    let read = chains(&sandbox, Tool::Nft);
+    let mut refused = vec![];
+    for chain in &read {
+        for rule in &chain.rules {
+            let reference =
+                RuleRef { chain: ChainRef::from(chain), rule: rule.clone(), unique: true, gone_before: 0 };
+            match act::apply(sandbox.netns(), &Action::RuleDelete(reference)) {
+                Ok(done) => {
+                    assert_ne!(sandbox.run(look), before, "{}", rule.text);
+                    for _ in 0..2 {
+                        done.undo.iter().for_each(|undo| act::take_back(sandbox.netns(), undo).unwrap());
+                        assert_eq!(sandbox.run(look), before, "{}", rule.text);
+                    }
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("it could not be put back"), "{error}");
+                    assert_eq!(sandbox.run(look), before, "{}", rule.text);
+                    refused.push(&rule.text);
+                }
+            }
+        }
+    }
+    // Some kernels take a meter again, others do not; the rest comes back everywhere.
+    assert!(refused.iter().all(|text| text.contains("dynset")), "{refused:?}");
+    assert!(!sandbox.run("nft list tables").contains("pwned"));
+}
+
+/// htb shows options that it does not take (the version in another form): it could not come back.
+#[test]
+fn a_qdisc_that_could_not_come_back_stays() {
+    let sandbox = Sandbox::new("qdiscback");
+    sandbox.run("tc qdisc add dev eth0 root handle 5: htb default 1");
+    let options = QdiscOptions::Htb { default: 1, direct_packets: 0 };
+    let htb = QdiscSpec { handle: 0x5_0000, ..qdisc("htb", TC_ROOT, options) };
+    let error = act::rehearse(sandbox.netns(), &Action::QdiscDelete(htb.clone())).unwrap_err().to_string();
+    assert!(error.contains("it could not be put back"), "{error}");
+    assert!(refusal(&sandbox, &Action::QdiscDelete(htb)).contains("it could not be put back"));
+    assert!(sandbox.run("tc qdisc show dev eth0").contains("qdisc htb 5: root"));
+    sandbox.run("tc qdisc replace dev eth0 root handle 6: pfifo limit 7");
+    let pfifo = QdiscSpec { handle: 0x6_0000, ..qdisc("pfifo", TC_ROOT, QdiscOptions::Fifo { limit: 7 }) };
+    act::rehearse(sandbox.netns(), &Action::QdiscDelete(pfifo)).unwrap();
+    assert!(sandbox.run("tc qdisc show dev eth0").contains("limit 7p"), "a rehearsal changes nothing");
 }

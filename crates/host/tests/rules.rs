@@ -15,7 +15,8 @@ fn present(reading: Reading<Vec<Chain>>) -> Vec<Chain> {
 }
 
 fn is_whole(rule: &Rule) -> bool {
-    !rule.matches.iter().any(|m| matches!(m, Match::Other(text) if text.starts_with('?')))
+    !rule.text.split_whitespace().any(|word| word.starts_with('?'))
+        && !rule.matches.iter().any(|m| matches!(m, Match::Other(text) if text.starts_with('?')))
 }
 
 /// Every rule with its counters as the tool saves it; one that is marked as not decoded is left out on both sides.
@@ -109,7 +110,7 @@ fn ipv6_reads_as_it_saves() {
     }
 }
 
-/// What nft lists is what was read, and the text makes the same rule once more.
+/// What nft lists is what was read; the text is taken by each release of nft.
 #[test]
 fn nft_reads_as_it_lists() {
     let rules = [
@@ -125,10 +126,11 @@ fn nft_reads_as_it_lists() {
         "ip saddr @blocked drop",
         "tcp dport { 22, 80, 8000-8010 } accept",
         "tcp sport 1 tcp dport 2 drop",
-        "tcp flags syn / syn,ack drop",
+        "tcp flags & (syn | ack) == syn drop",
+        "tcp flags & syn == syn drop",
         "numgen random mod 100 < 30 drop",
         "numgen inc mod 4 1 counter drop",
-        "limit rate 10/second counter accept",
+        "limit rate 10/second burst 5 packets counter accept",
         "limit rate over 10/minute burst 20 packets counter drop",
         "ct count over 10 drop",
         "quota over 1000 bytes drop",
@@ -137,6 +139,7 @@ fn nft_reads_as_it_lists() {
         "meta mark & 0x000000ff == 0x00000001 drop",
         "icmp type echo-request drop",
         "ip ttl < 5 drop",
+        "ip frag-off & 0x1fff != 0x0 drop",
         "fib daddr type local accept",
         "ct state vmap { invalid : drop, established : accept }",
         "ip saddr . tcp dport { 1.2.3.4 . 80 } accept",
@@ -164,6 +167,10 @@ fn nft_reads_as_it_lists() {
         let last = chain.rules.last().unwrap();
         assert_eq!((chain.rules.len(), last.text.as_str()), (i + 1, *rule));
         let listed = sandbox.run("nft -s -a list chain inet fw input");
+        // What nft 1.0 lists in another way.
+        let listed = listed.replace("syn / syn,ack", "& (syn | ack) == syn");
+        let listed = listed.replace("rate 10/second counter", "rate 10/second burst 5 packets counter");
+        let listed = listed.replace("& 8191 != 0 ", "& 0x1fff != 0x0 ");
         let line = format!("{rule} # handle {}\n", last.handle.unwrap());
         assert!(listed.contains(&line), "{line} in\n{listed}");
     }

@@ -86,6 +86,23 @@ pub(super) fn delete(dev: &str, ip: IpAddr, prefix: u8, announce: &mut Announce<
     Ok(undo)
 }
 
+/// True if the interface has this address.
+pub(super) fn stands(dev: &str, ip: IpAddr, prefix: u8) -> Result<bool> {
+    let mut netlink = Netlink::route()?;
+    let link = find_link(&mut netlink, dev)?;
+    Ok(address::read(&mut netlink)?.iter().any(|a| (a.link, a.ip, a.prefix) == (link.index, ip, prefix)))
+}
+
+/// True if the neighbour is fixed at this link-layer address.
+pub(super) fn neighbour_stands(dev: &str, ip: IpAddr, mac: &str) -> Result<bool> {
+    let mut netlink = Netlink::route()?;
+    let link = find_link(&mut netlink, dev)?;
+    let fixed = |n: &&whydrop_model::snapshot::Neighbour| {
+        (n.link, n.ip) == (link.index, ip) && n.state == "permanent"
+    };
+    Ok(neighbour::read(&mut netlink)?.iter().find(fixed).is_some_and(|n| n.mac.as_deref() == Some(mac)))
+}
+
 fn header(ip: IpAddr, prefix: u8, link: u32) -> rt_addr::Ifaddrmsg {
     rt_addr::Ifaddrmsg {
         ifa_family: family(ip),

@@ -108,8 +108,22 @@ pub(super) fn policy(
     Ok(undo)
 }
 
+/// True if there is such a chain.
+pub(super) fn exists(chain: &ChainRef) -> Result<bool> {
+    Ok(look(chain)?.is_some())
+}
+
 /// The chain as it is now.
 pub(super) fn find(chain: &ChainRef) -> Result<Chain> {
+    look(chain)?.ok_or_else(|| {
+        changed(
+            text!("the chain {chain}", "链 {chain}").fill(&[("chain", &title(chain))]),
+            &text!("it is gone", "它已不存在").phrase(),
+        )
+    })
+}
+
+fn look(chain: &ChainRef) -> Result<Option<Chain>> {
     let chains = match chain.tool {
         Tool::Nft | Tool::IptablesNft | Tool::Ip6tablesNft => nftables::read(),
         Tool::IptablesLegacy => iptables_legacy::read(false),
@@ -131,10 +145,5 @@ pub(super) fn find(chain: &ChainRef) -> Result<Chain> {
             && found.family == chain.family
             && (&found.table, &found.name) == (&chain.table, &chain.name)
     };
-    chains.into_iter().find(same).ok_or_else(|| {
-        changed(
-            text!("the chain {chain}", "链 {chain}").fill(&[("chain", &title(chain))]),
-            &text!("it is gone", "它已不存在").phrase(),
-        )
-    })
+    Ok(chains.into_iter().find(same))
 }

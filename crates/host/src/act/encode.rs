@@ -4,7 +4,7 @@ use crate::source::nftables::{describe, push_bytes, push_text};
 use netlink_bindings::utils::{finalize_nested_header, push_nested_header};
 use std::net::IpAddr;
 use whydrop_model::action::ChainRef;
-use whydrop_model::netfilter::{Family, Match, Rule, RuleVerdict, Tool};
+use whydrop_model::netfilter::{Family, Field, Match, Rule, RuleVerdict, Tool};
 
 const EXPRESSIONS: u16 = 4;
 const LIST_ELEM: u16 = 1;
@@ -153,10 +153,20 @@ impl Writer {
                 self.compare(EQ, &0_u32.to_ne_bytes());
             }
             Match::Limit { rate, over } => self.limit(rate, *over)?,
+            Match::Number { field: Field::NetworkProtocol, mask: u32::MAX, low, high } if low == high => {
+                self.network_protocol(*low == 10)?;
+            }
             Match::Connlimit { .. }
             | Match::Quota { .. }
+            | Match::Named { .. }
+            | Match::Recent { .. }
+            | Match::SourceRange(..)
+            | Match::DestinationRange(..)
+            | Match::Number { .. }
             | Match::AnyOf(_)
+            | Match::AllOf(_)
             | Match::Not(_)
+            | Match::Change(_)
             | Match::Other(_) => return None,
         }
         Some(())
@@ -361,7 +371,7 @@ mod tests {
         assert_eq!(
             text(whole, RuleVerdict::Reject),
             "iifname \"eth*\" oifname \"lo\" udp sport 1000-2000 ct state invalid,new numgen inc mod 4 0 \
-             limit rate over 10/second counter reject"
+             limit rate over 10/second burst 5 packets counter reject"
         );
     }
 

@@ -2,24 +2,31 @@
 //!
 //! One file of JSON per transaction. A file is written beside, synchronised and renamed, so that a crash leaves the
 //! old or the new one, never half of it. What is taken from it runs with whydrop's privileges, so a journal that
-//! somebody else can write to is refused.
+//! somebody else can write to is refused. Whoever changes something holds the journal's lock meanwhile.
 
 use super::Undo;
+use super::place::Identity;
 use crate::error::{Error, Result};
 use crate::sys::file;
-use crate::sys::netns::Netns;
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use whydrop_model::target::{Entry, Target};
+use std::time::{Duration, Instant};
+use whydrop_model::target::Target;
 use whydrop_model::{Lang, Text, shell, text};
 
 /// Version of the files' form.
-const SCHEMA: &str = "whydrop.journal.v1";
+const SCHEMA: &str = "whydrop.journal.v2";
 /// Larger files are not ours.
 const SIZE_MAX: u64 = 16 << 20;
+/// More files than this are not looked into.
+const RECORDS_MAX: usize = 10_000;
+/// A change takes milliseconds; switching a link on, up to two seconds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_POLL: Duration = Duration::from_millis(20);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// How far a transaction has come.
@@ -34,17 +41,31 @@ pub enum State {
     Undone,
 }
 
+/// How far a step has come. A crash can fall between two of these, so the way back looks before it does anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// About to be made.
+    Intended,
+    /// Made.
+    Done,
+    /// Taken back, or found to be as before.
+    Undone,
+}
+
 /// A step and its way back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Undoing {
     /// Where.
     pub target: Target,
+    /// Its namespace.
+    pub place: Identity,
     /// The command that does the same, for people.
     pub command: String,
     /// The way back, in order.
     pub undo: Vec<Undo>,
-    /// True once it was taken back.
-    pub undone: bool,
+    /// How far it has come.
+    pub progress: Progress,
 }
 
 /// A transaction.
@@ -65,6 +86,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// True unless the machine was started anew since; the changes are gone then.
+    pub fn is_of_this_boot(&self) -> Result<bool> {
+        Ok(self.boot == boot()?)
+    }
+
     /// One line for people.
     pub fn line(&self, lang: Lang) -> String {
         let state = match self.state {
@@ -78,9 +104,24 @@ impl Record {
 }
 
 /// A directory of transactions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Journal {
     directory: PathBuf,
+}
+
+/// The right to change something; given back when it is dropped, or when its process ends.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _directory: File,
+}
+
+/// What stands in a journal.
+#[derive(Debug)]
+pub struct Listing {
+    /// The oldest first.
+    pub records: Vec<Record>,
+    /// What could not be read: each error names its file.
+    pub unreadable: Vec<Error>,
 }
 
 impl Journal {
@@ -119,53 +160,57 @@ impl Journal {
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// Begins a transaction without steps.
-    pub(super) fn begin(&self) -> Result<Record> {
-        let now = jiff::Timestamp::now();
-        let seconds = now.strftime("%Y%m%dT%H%M%SZ");
-        let record = |number: u32| Record {
-            schema: SCHEMA.to_owned(),
-            id: format!("{seconds}-{number}"),
-            time: now.to_string(),
-            boot: String::new(),
-            state: State::Begun,
-            steps: vec![],
+    /// Waits until nobody else makes a change or takes one back. The directory itself is locked, so that this works
+    /// where nothing can be written.
+    pub(super) fn lock(&self) -> Result<Lock> {
+        let name = self.directory.display().to_string();
+        let fail = |e: &std::io::Error| {
+            Error::io(text!("lock the journal {object}", "锁定改动记录 {object}"), name.as_str(), e)
         };
-        // Two transactions of one second get different numbers, also when two processes begin them at once.
-        let mut free = None;
-        for record in (1..1000).map(record) {
-            if self.claim(&record.id)? {
-                free = Some(record);
-                break;
+        let directory = File::open(&self.directory).map_err(|e| fail(&e))?;
+        let since = Instant::now();
+        loop {
+            match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _directory: directory }),
+                Err(rustix::io::Errno::WOULDBLOCK) if since.elapsed() < LOCK_PATIENCE => {
+                    std::thread::sleep(LOCK_POLL);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(Error::new(
+                        text!("lock the journal {object}", "锁定改动记录 {object}"),
+                        name.as_str(),
+                        text!("another whydrop is making a change", "另一个 whydrop 正在改动").phrase(),
+                    ));
+                }
+                Err(e) => return Err(fail(&e.into())),
             }
         }
-        let mut record = free.ok_or_else(|| {
+    }
+
+    /// Begins a transaction without steps.
+    pub(super) fn begin(&self, _lock: &Lock) -> Result<Record> {
+        let now = jiff::Timestamp::now();
+        let seconds = now.strftime("%Y%m%dT%H%M%SZ");
+        // Two transactions of one second get different numbers.
+        let id = (1..1000).map(|number| format!("{seconds}-{number}"));
+        let id = id.into_iter().find(|id| std::fs::symlink_metadata(self.path(id)).is_err());
+        let id = id.ok_or_else(|| {
             Error::new(
                 text!("write {object}", "写入{object}"),
                 text!("the journal", "改动记录"),
                 text!("too many changes at once", "同时进行的改动太多").phrase(),
             )
         })?;
-        record.boot = boot()?;
-        self.store(&record)?;
-        // A claim that stays costs a number of that second, nothing else.
-        std::fs::remove_file(self.claim_path(&record.id)).ok();
-        Ok(record)
-    }
-
-    /// Takes a number, until its record stands: only one process can make the file that says so.
-    fn claim(&self, id: &str) -> Result<bool> {
-        let claim = self.claim_path(id);
-        let fail = |e: std::io::Error| {
-            Error::io(text!("write {object}", "写入 {object}"), claim.display().to_string(), &e)
+        let record = Record {
+            schema: SCHEMA.to_owned(),
+            id,
+            time: now.to_string(),
+            boot: boot()?,
+            state: State::Begun,
+            steps: vec![],
         };
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&claim) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(fail(e)),
-            // The record of another process stands already.
-            Ok(_) if self.path(id).exists() => std::fs::remove_file(&claim).map(|()| false).map_err(fail),
-            Ok(_) => Ok(true),
-        }
+        self.store(&record)?;
+        Ok(record)
     }
 
     /// Writes a transaction down for good.
@@ -184,27 +229,23 @@ impl Journal {
         File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(fail)
     }
 
-    /// All transactions, the oldest first.
-    pub fn list(&self) -> Result<Vec<Record>> {
+    /// All transactions that can be read, and what is wrong with the others.
+    pub fn list(&self) -> Result<Listing> {
         let name = self.directory.display().to_string();
         let fail = |e: &std::io::Error| {
             Error::io(text!("read the journal {object}", "读取改动记录 {object}"), name.as_str(), e)
         };
-        let mut ids = vec![];
-        for entry in std::fs::read_dir(&self.directory).map_err(|e| fail(&e))? {
-            let name = entry.map_err(|e| fail(&e))?.file_name();
-            ids.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+        let mut listing = Listing { records: vec![], unreadable: vec![] };
+        for entry in std::fs::read_dir(&self.directory).map_err(|e| fail(&e))?.take(RECORDS_MAX) {
+            let name = entry.map_err(|e| fail(&e))?.file_name().to_string_lossy().into_owned();
+            match name.strip_suffix(".json").map(|id| self.load(id)) {
+                Some(Ok(record)) => listing.records.push(record),
+                Some(Err(error)) => listing.unreadable.push(error),
+                None => (),
+            }
         }
-        let mut records: Vec<Record> = ids.iter().map(|id| self.load(id)).collect::<Result<_>>()?;
-        records.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
-        Ok(records)
-    }
-
-    /// The last transaction that was not taken back and that is of this boot.
-    pub fn last(&self) -> Result<Option<Record>> {
-        let boot = boot()?;
-        let open = |record: &Record| record.state != State::Undone && record.boot == boot;
-        Ok(self.list()?.into_iter().rfind(open))
+        listing.records.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
+        Ok(listing)
     }
 
     /// One transaction.
@@ -213,33 +254,39 @@ impl Journal {
         let fail = |why: Text| {
             Error::new(text!("find the change {object}", "找到改动 {object}"), shown.as_str(), why.phrase())
         };
+        let refused = |e: &std::io::Error| {
+            Error::io(text!("find the change {object}", "找到改动 {object}"), shown.as_str(), e)
+        };
         if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(fail(text!("not a number of a change", "不是改动的编号")));
         }
-        let path = self.path(id);
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
-        let file = opened.map_err(|e| {
-            Error::io(text!("find the change {object}", "找到改动 {object}"), shown.as_str(), &e)
-        })?;
+        // Without waiting: whoever puts a FIFO there must not make anybody wait for ever.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(self.path(id));
+        let file = opened.map_err(|e| refused(&e))?;
+        if !file.metadata().map_err(|e| refused(&e))?.is_file() {
+            return Err(fail(text!("its record is no regular file", "它的记录不是普通文件")));
+        }
         let mut bytes = vec![];
-        file.take(SIZE_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(|e| Error::io(text!("read {object}", "读取 {object}"), shown.as_str(), &e))?;
-        let record: Record = serde_json::from_slice(&bytes)
-            .map_err(|_| fail(text!("its record is damaged", "它的记录已损坏")))?;
-        if record.schema != SCHEMA || record.id != id {
+        file.take(SIZE_MAX).read_to_end(&mut bytes).map_err(|e| refused(&e))?;
+        let damaged = || fail(text!("its record is damaged", "它的记录已损坏"));
+        let form: Form = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+        if form.schema != SCHEMA || form.id != id {
             return Err(fail(text!("its record is of another version", "它的记录属于另一版本")));
         }
-        Ok(record)
+        serde_json::from_slice(&bytes).map_err(|_| damaged())
     }
 
     fn path(&self, id: &str) -> PathBuf {
         self.directory.join(format!("{id}.json"))
     }
+}
 
-    fn claim_path(&self, id: &str) -> PathBuf {
-        self.path(id).with_extension("claim")
-    }
+/// What every version of the form has.
+#[derive(Deserialize)]
+struct Form {
+    schema: String,
+    id: String,
 }
 
 /// Id of this boot.
@@ -247,40 +294,62 @@ pub(super) fn boot() -> Result<String> {
     Ok(file::read(BOOT_ID)?.trim().to_owned())
 }
 
-/// Opens the namespace of a target again; refuses another one that took its place.
-pub(super) fn reopen(target: &Target) -> Result<Netns> {
-    let netns = match &target.entry {
-        Entry::Here => Netns::current(),
-        Entry::Path(path) => Netns::open(Path::new(path)),
-        Entry::Pid(pid) => Netns::open(Path::new(&format!("/proc/{pid}/ns/net"))),
-    }?;
-    if netns.inode() != target.netns_inode {
-        return Err(Error::new(
-            text!("enter {object}", "进入 {object}"),
-            target.id.as_str(),
-            text!("another namespace has taken its place", "它的位置已被另一个命名空间占用").phrase(),
-        ));
-    }
-    Ok(netns)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn directory(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("wd-journal-{name}-{}", std::process::id()))
+    }
+
     #[test]
     fn transactions_that_begin_at_once_get_numbers_of_their_own() {
-        let directory = std::env::temp_dir().join(format!("wd-journal-{}", std::process::id()));
+        let directory = directory("at-once");
         let journal = Journal::at(&directory).expect("a journal");
         let mut ids: Vec<String> = std::thread::scope(|scope| {
-            let begin = || journal.begin().map(|record| record.id);
+            let begin = || journal.lock().and_then(|lock| journal.begin(&lock)).map(|record| record.id);
             let threads: Vec<_> = (0..16).map(|_| scope.spawn(begin)).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic").expect("a number")).collect()
         });
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), 16);
-        assert_eq!(journal.list().expect("a list").len(), 16);
+        assert_eq!(journal.list().expect("a list").records.len(), 16);
+        std::fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    /// One bad file must not hide the good ones, nor hang whoever lists them.
+    #[test]
+    fn what_cannot_be_read_is_named_and_skipped() {
+        let directory = directory("bad");
+        let journal = Journal::at(&directory).expect("a journal");
+        let good = journal.lock().and_then(|lock| journal.begin(&lock)).expect("a record").id;
+        let put = |name: &str, text: &str| {
+            std::fs::write(directory.join(format!("{name}.json")), text).expect("written");
+        };
+        put("damaged", "{");
+        put("newer", r#"{"schema": "whydrop.journal.v9", "id": "newer", "steps": 7}"#);
+        put("n\u{1b}ame", "{}");
+        std::fs::create_dir(directory.join("folder.json")).expect("made");
+        std::os::unix::fs::symlink("/dev/zero", directory.join("link.json")).expect("made");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            directory.join("fifo.json"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .expect("made");
+        let listing = journal.list().expect("a list");
+        assert_eq!(listing.records.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), [good]);
+        let mut said: Vec<String> = listing.unreadable.iter().map(ToString::to_string).collect();
+        said.sort();
+        let why = ["damaged", "another version", "not a number", "no regular file", "no regular file"];
+        for word in why {
+            assert!(said.iter().any(|line| line.contains(word)), "{word} in {said:?}");
+        }
+        assert_eq!(said.len(), 6);
+        assert!(said.iter().all(|line| !line.contains('\u{1b}')), "{said:?}");
         std::fs::remove_dir_all(&directory).expect("removed");
     }
 }

@@ -1,5 +1,6 @@
 //! Messages of nf_tables: what is asked and what is changed in one chain.
 
+use super::own_rule::{OwnRule, renewable};
 use crate::error::{Error, Result};
 use crate::source::nftables::expr::{Attrs, Expr, Op, decode_all};
 use crate::source::nftables::{
@@ -17,11 +18,10 @@ const GETTABLE: u16 = SUBSYSTEM | 1;
 const DELTABLE: u16 = SUBSYSTEM | 2;
 const NEWCHAIN: u16 = SUBSYSTEM | 3;
 const DELCHAIN: u16 = SUBSYSTEM | 5;
-const NEWRULE: u16 = SUBSYSTEM | 6;
+pub(super) const NEWRULE: u16 = SUBSYSTEM | 6;
 const DELRULE: u16 = SUBSYSTEM | 8;
-const CREATE: u16 = libc::NLM_F_CREATE as u16;
+pub(super) const CREATE: u16 = libc::NLM_F_CREATE as u16;
 const EXCL: u16 = libc::NLM_F_EXCL as u16;
-const APPEND: u16 = libc::NLM_F_APPEND as u16;
 /// Refuse to delete what is not empty.
 const NONREC: u16 = libc::NLM_F_NONREC as u16;
 
@@ -32,7 +32,7 @@ const RULE_USERDATA: u16 = 7;
 
 /// nf_tables in one namespace.
 pub(super) struct Tables {
-    netlink: Netlink,
+    pub netlink: Netlink,
 }
 
 /// A base or plain chain as the kernel has it.
@@ -48,8 +48,6 @@ pub(super) struct RawRule {
     pub handle: u64,
     /// Attributes that can be given back to the kernel as they are.
     pub attributes: Vec<u8>,
-    /// True if it looks up a set that goes away with the rule.
-    pub anonymous_set: bool,
 }
 
 impl Tables {
@@ -151,32 +149,42 @@ impl Tables {
     }
 
     /// Inserts a rule in front of the one with this handle, or at the end of the chain.
-    pub fn insert(&mut self, chain: &ChainRef, attributes: &[u8], before: Option<u64>) -> Result<()> {
-        let mut payload = named(chain, 2);
-        let flags = match before {
-            Some(handle) => {
-                push_bytes(&mut payload, 6, &handle.to_be_bytes());
-                CREATE
-            }
-            None => CREATE | APPEND,
-        };
-        payload.extend(attributes);
-        self.commit(&[BatchMessage { kind: NEWRULE, flags, payload }]).map_err(|e| {
+    pub fn insert(&mut self, chain: &ChainRef, rule: &OwnRule, before: Option<u64>) -> Result<()> {
+        self.commit(&rule.messages(chain, before)?).map_err(|e| {
             Error::io(text!("insert the rule into {object}", "在 {object} 中插入规则"), title(chain), &e)
         })
     }
 
     pub fn delete(&mut self, chain: &ChainRef, handle: u64) -> Result<()> {
-        let mut payload = named(chain, 2);
-        push_bytes(&mut payload, 3, &handle.to_be_bytes());
-        self.commit(&[BatchMessage { kind: DELRULE, flags: 0, payload }]).map_err(|e| {
+        self.commit(&[deletion(chain, handle)]).map_err(|e| {
             Error::io(text!("delete the rule from {object}", "从 {object} 中删除规则"), title(chain), &e)
+        })
+    }
+
+    /// Lets the kernel check, in one transaction that never takes effect, that the rule can be deleted and made again.
+    pub fn rehearse_return(
+        &mut self,
+        chain: &ChainRef,
+        handle: u64,
+        rule: &OwnRule,
+        before: Option<u64>,
+    ) -> Result<()> {
+        let mut batch = vec![deletion(chain, handle)];
+        batch.extend(rule.messages(chain, before)?);
+        self.netlink.rehearse(&batch).map_err(|e| {
+            Error::io(text!("insert the rule into {object}", "在 {object} 中插入规则"), title(chain), &e)
         })
     }
 
     fn commit(&mut self, batch: &[BatchMessage]) -> io::Result<()> {
         self.netlink.batch(batch)
     }
+}
+
+fn deletion(chain: &ChainRef, handle: u64) -> BatchMessage {
+    let mut payload = named(chain, 2);
+    push_bytes(&mut payload, 3, &handle.to_be_bytes());
+    BatchMessage { kind: DELRULE, flags: 0, payload }
 }
 
 /// `filter INPUT`, for messages.
@@ -211,12 +219,12 @@ fn policy_number(chain: &ChainRef, policy: &RuleVerdict) -> Result<u32> {
 }
 
 /// `struct nfgenmsg`.
-fn header(chain: &ChainRef) -> Vec<u8> {
+pub(super) fn header(chain: &ChainRef) -> Vec<u8> {
     vec![family_number(chain.family), 0, 0, 0]
 }
 
 /// Header, table and chain; `number` is that of the chain's name in this message.
-fn named(chain: &ChainRef, number: u16) -> Vec<u8> {
+pub(super) fn named(chain: &ChainRef, number: u16) -> Vec<u8> {
     let mut out = header(chain);
     push_text(&mut out, 1, &chain.table);
     push_text(&mut out, number, &chain.name);
@@ -227,7 +235,7 @@ fn raw_rule(attrs: Attrs<'_>) -> Option<RawRule> {
     let list = attrs.get(RULE_EXPRESSIONS).unwrap_or(&[]);
     let exprs = decode_all(list);
     let mut attributes = vec![];
-    push_bytes(&mut attributes, libc::NLA_F_NESTED as u16 | RULE_EXPRESSIONS, list);
+    push_bytes(&mut attributes, libc::NLA_F_NESTED as u16 | RULE_EXPRESSIONS, &renewable(list));
     if let Some((protocol, inverted)) = compat(&exprs) {
         // The kernel does not show it, and needs it to check matches that ask for a protocol.
         let nested = push_nested_header(&mut attributes, RULE_COMPAT);
@@ -238,8 +246,7 @@ fn raw_rule(attrs: Attrs<'_>) -> Option<RawRule> {
     if let Some(data) = attrs.get(RULE_USERDATA) {
         push_bytes(&mut attributes, RULE_USERDATA, data);
     }
-    let anonymous = |expr: &Expr<'_>| matches!(expr, Expr::Lookup { set, .. } if set.starts_with("__set") || set.starts_with("__map"));
-    Some(RawRule { handle: attrs.u64(3)?, attributes, anonymous_set: exprs.iter().any(anonymous) })
+    Some(RawRule { handle: attrs.u64(3)?, attributes })
 }
 
 /// Protocol of a rule with matches or targets of x_tables, and whether it is negated.

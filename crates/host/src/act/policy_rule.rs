@@ -40,6 +40,11 @@ pub(super) fn delete(rule: &PolicyRule, announce: &mut Announce<'_>) -> Result<V
     Ok(undo)
 }
 
+/// True if there is such a rule.
+pub(super) fn stands(rule: &PolicyRule) -> Result<bool> {
+    Ok(source::read_raw(&mut Netlink::route()?)?.iter().any(|(known, _)| known == rule))
+}
+
 fn title(rule: &PolicyRule) -> String {
     format!("{} {}", rule.priority, rule.action)
 }

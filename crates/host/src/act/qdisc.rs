@@ -1,12 +1,13 @@
 //! Queueing disciplines.
 
 use super::qdisc_options::encode;
-use super::{Announce, Undo, changed, find_link, from_hex, no_way_back};
+use super::{Announce, Undo, changed, find_link, from_hex, no_way_back, to_hex};
 use crate::error::{Error, Result};
 use crate::source::qdisc::TcHeader;
 use crate::source::{class, filter};
 use crate::sys::attributes::Attributes;
 use crate::sys::netlink::Netlink;
+use crate::sys::netns::Netns;
 use netlink_bindings::tc;
 use netlink_bindings::utils::{nla_align_up, push_header};
 use whydrop_model::action::{QdiscSpec, TC_INGRESS, TC_ROOT, tc_handle};
@@ -20,6 +21,8 @@ const HEADER: usize = 20;
 const INGRESS_HANDLE: u32 = 0xffff_0000;
 /// `IFNAMSIZ`, the bound of a kind.
 const KIND_MAX: usize = 16;
+/// Where the kernel begins, too, when it chooses a handle (net/sched/sch_api.c:qdisc_alloc_handle).
+const FIRST_HANDLE: u32 = 0x8001_0000;
 
 /// A qdisc as it stands.
 struct Standing {
@@ -42,8 +45,13 @@ pub(super) fn add(spec: &QdiscSpec, raw: Option<&str>, announce: &mut Announce<'
             )
         })?,
     };
-    let handle = if spec.parent == TC_INGRESS { INGRESS_HANDLE } else { spec.handle };
-    let mut undo = vec![Undo::plain(Action::QdiscDelete(QdiscSpec { handle, ..spec.clone() }))];
+    let handle = match (spec.parent, spec.handle) {
+        (TC_INGRESS, _) => INGRESS_HANDLE,
+        // Chosen here, so that the way back names this very qdisc before it is made.
+        (_, 0) => free_handle(&all(&mut netlink, &link)?),
+        (_, handle) => handle,
+    };
+    let undo = vec![Undo::plain(Action::QdiscDelete(QdiscSpec { handle, ..spec.clone() }))];
     announce(&undo)?;
     let mut payload = header(link.index, handle, spec.parent);
     push(&mut payload, libc::TCA_KIND, &kind_bytes(&spec.kind)?);
@@ -59,21 +67,51 @@ pub(super) fn add(spec: &QdiscSpec, raw: Option<&str>, announce: &mut Announce<'
         )
     };
     netlink.execute_raw(libc::RTM_NEWQDISC, flags, &payload).map_err(fail)?;
-    // The kernel may have chosen the handle.
-    let found = standing(&mut netlink, &link, spec.parent)?.filter(|found| found.kind == spec.kind);
-    let found = found.ok_or_else(|| {
-        changed(
-            text!("the qdisc of {dev}", "{dev} 的队列规则").fill(&[("dev", &spec.dev)]),
-            &text!("it is gone again", "它又消失了").phrase(),
-        )
-    })?;
-    let new = QdiscSpec { handle: found.header.handle, ..spec.clone() };
-    undo.splice(.., [Undo::plain(Action::QdiscDelete(new))]);
     Ok(undo)
 }
 
-/// `tc qdisc del`. Refused if the qdisc holds classes, qdiscs or filters, which would be lost with it.
-pub(super) fn delete(spec: &QdiscSpec, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
+/// A handle of which no qdisc of the link is.
+fn free_handle(all: &[Standing]) -> u32 {
+    let taken = |handle: u32| all.iter().any(|found| found.header.handle == handle);
+    (FIRST_HANDLE..).step_by(1 << 16).find(|handle| !taken(*handle)).unwrap_or(FIRST_HANDLE)
+}
+
+/// True if such a qdisc stands at its place.
+pub(super) fn stands(spec: &QdiscSpec) -> Result<bool> {
+    let mut netlink = Netlink::route()?;
+    let link = find_link(&mut netlink, &spec.dev)?;
+    let found = standing(&mut netlink, &link, spec.parent)?;
+    let same =
+        |found: Standing| found.kind == spec.kind && (spec.handle == 0 || found.header.handle == spec.handle);
+    Ok(found.is_some_and(same))
+}
+
+/// Makes a qdisc like this one in a namespace of its own: some show options that they do not take (htb, red), some exist
+/// only on devices with several queues (mq). What cannot come back there is not deleted here.
+fn rehearse_return(spec: &QdiscSpec, handle: u32, options: &[u8], object: &Phrase) -> Result<()> {
+    let scratch = Netns::unshare()?;
+    let copy =
+        QdiscSpec { dev: "lo".to_owned(), handle, parent: scratch_parent(spec.parent), ..spec.clone() };
+    let made = scratch.run(|| add(&copy, Some(&to_hex(options)), &mut |_| Ok(())))?;
+    made.map(drop).map_err(|e| {
+        no_way_back(
+            object.clone(),
+            &text!("the kernel would refuse it: {why}", "内核会拒绝它：{why}").fill(&[("why", &e)]),
+        )
+    })
+}
+
+/// The place of the copy: the scratch device has no classes.
+const fn scratch_parent(parent: u32) -> u32 {
+    if parent == TC_INGRESS { TC_INGRESS } else { TC_ROOT }
+}
+
+/// `tc qdisc del`; as a step of the way `back` of one that was added. Refused if the qdisc holds classes, qdiscs or filters, which would be lost with it.
+pub(super) fn delete(
+    spec: &QdiscSpec,
+    back: Option<&Undo>,
+    announce: &mut Announce<'_>,
+) -> Result<Vec<Undo>> {
     let mut netlink = Netlink::route()?;
     let link = find_link(&mut netlink, &spec.dev)?;
     let object = text!("the qdisc {kind} of {dev}", "{dev} 的队列规则 {kind}")
@@ -91,6 +129,9 @@ pub(super) fn delete(spec: &QdiscSpec, announce: &mut Announce<'_>) -> Result<Ve
     }
     if let Some(what) = held(&mut netlink, &link, &found)? {
         return Err(no_way_back(object, &text!("it holds {what}", "它含有{what}").with(&[("what", &what)])));
+    }
+    if back.is_none() {
+        rehearse_return(spec, handle, &found.options, &object)?;
     }
     let back = Action::QdiscAdd(QdiscSpec { handle, ..spec.clone() });
     let undo = vec![Undo::raw(back, &found.options)];

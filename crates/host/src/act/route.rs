@@ -60,6 +60,13 @@ pub(super) fn delete(spec: &RouteSpec, announce: &mut Announce<'_>) -> Result<Ve
     Ok(undo)
 }
 
+/// True if there is such a route.
+pub(super) fn stands(spec: &RouteSpec) -> Result<bool> {
+    let mut netlink = Netlink::route()?;
+    let wanted = resolved(&mut netlink, spec)?;
+    Ok(raw_routes(&mut netlink)?.iter().any(|(route, _)| same(route, &wanted)))
+}
+
 fn title(route: &Route) -> String {
     format!("{}/{}", route.destination, route.prefix)
 }

@@ -1,23 +1,34 @@
-//! Rules: inserted at their position, deleted if they are still the same.
+//! Rules: inserted at their position, deleted if they are still the same and can come back.
 
-use super::nftables::{RawRule, Tables, is_nft, title};
-use super::{Announce, Undo, chain, changed, encode, from_hex, no_way_back, tool};
+use super::nftables::{Tables, is_nft, title};
+use super::own_rule::OwnRule;
+use super::{Announce, Undo, chain, changed, encode, legacy, no_way_back, tool};
 use crate::error::{Error, Result};
 use whydrop_model::Action;
-use whydrop_model::action::{RuleRef, split_words};
+use whydrop_model::action::RuleRef;
 use whydrop_model::netfilter::{Chain, Match, Rule, Tool};
 use whydrop_model::text;
 
-/// Inserts a rule at its position, or at the end of a chain that has become shorter.
-pub(super) fn insert(rule: &RuleRef, raw: Option<&str>, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
+/// Inserts a rule at its position, or at the end of a chain that has become shorter; as a way `back` exactly the rule
+/// that was deleted, in front of the one that followed it.
+pub(super) fn insert(rule: &RuleRef, back: Option<&Undo>, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
     let before = chain::find(&rule.chain)?;
-    let index = position(rule)?.min(before.rules.len());
-    let undo = vec![Undo::plain(Action::RuleDelete(rule.clone()))];
+    let follower = back.and_then(|undo| undo.next);
+    let follower = follower.and_then(|handle| before.rules.iter().position(|r| r.handle == Some(handle)));
+    let index = follower.unwrap_or(position(rule)?).min(before.rules.len());
+    let new = RuleRef { rule: Rule { handle: None, ..rule.rule.clone() }, ..rule.clone() };
+    let alike = |chain: &Chain| chain.rules.iter().filter(|r| alike(r, &rule.rule)).count();
+    let twins = Some(alike(&before));
+    let undo = vec![Undo { twins, ..Undo::plain(Action::RuleDelete(new)) }];
     announce(&undo)?;
     if is_nft(rule.chain.tool) {
-        insert_nft(rule, raw, &before, index)?;
+        insert_nft(rule, back, &before, index)?;
     } else {
-        insert_legacy(rule, raw, index)?;
+        let raw = back.and_then(|undo| undo.raw.as_deref());
+        if raw.is_none() && !is_whole(&rule.rule) {
+            return Err(not_whole(&rule.rule));
+        }
+        legacy::insert(&rule.chain, index, raw.unwrap_or(&rule.rule.text))?;
     }
     let after = chain::find(&rule.chain)?;
     // What stands there now is what has to go when the change is taken back.
@@ -28,77 +39,43 @@ pub(super) fn insert(rule: &RuleRef, raw: Option<&str>, announce: &mut Announce<
             &text!("others change it, too", "有别的程序也在改动它").phrase(),
         )
     })?;
-    Ok(vec![Undo::plain(Action::RuleDelete(reference(rule, &after, new)))])
+    Ok(vec![Undo { twins, ..Undo::plain(Action::RuleDelete(reference(rule, &after, new))) }])
 }
 
-fn insert_nft(rule: &RuleRef, raw: Option<&str>, before: &Chain, index: usize) -> Result<()> {
+fn insert_nft(rule: &RuleRef, back: Option<&Undo>, before: &Chain, index: usize) -> Result<()> {
     let next = before.rules.get(index).and_then(|rule| rule.handle);
-    let attributes = match raw {
-        Some(raw) => Some(from_hex(raw)?),
-        None => encode::attributes(&rule.rule, &rule.chain),
+    let known = back.map_or(Ok(None), Undo::own_rule)?;
+    let written = || {
+        let attributes = encode::attributes(&rule.rule, &rule.chain)?;
+        Some(OwnRule { attributes, sets: vec![] })
     };
-    if let Some(attributes) = attributes {
-        return Tables::open()?.insert(&rule.chain, &attributes, next);
-    }
-    if !is_whole(&rule.rule) {
-        return Err(no_way_back(
-            text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &rule.rule.text)]),
-            &text!("its text is not whole", "它的文本不完整").phrase(),
-        ));
-    }
-    if rule.chain.tool != Tool::Nft {
-        return tool::run(&Action::RuleInsert(rule.clone()).argv()).map(drop);
-    }
-    let chain = &rule.chain;
-    let handle = next.map(|handle| handle.to_string());
-    let mut argv = vec!["nft", "add", "rule", chain.family.word(), &chain.table, &chain.name];
-    if let Some(handle) = &handle {
-        argv.splice(1..2, ["insert"]);
-        argv.extend(["position", handle]);
-    }
-    // nft puts its arguments together again, so quotes must stay.
-    argv.push(&rule.rule.text);
-    tool::run(&argv).map(drop)
-}
-
-fn insert_legacy(rule: &RuleRef, raw: Option<&str>, index: usize) -> Result<()> {
-    if raw.is_none() && !is_whole(&rule.rule) {
-        return Err(no_way_back(
-            text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &rule.rule.text)]),
-            &text!("its text is not whole", "它的文本不完整").phrase(),
-        ));
-    }
-    let chain = &rule.chain;
-    let number = (index + 1).to_string();
-    let words = split_words(raw.unwrap_or(&rule.rule.text));
-    let mut argv = vec![chain.tool.command(), "-t", &chain.table, "-I", &chain.name, &number];
-    argv.extend(words.iter().map(String::as_str));
-    tool::run(&argv).map(drop)
-}
-
-/// Deletes a rule that is still the same.
-pub(super) fn delete(rule: &RuleRef, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
-    let now = chain::find(&rule.chain)?;
-    let found = locate(rule, &now)?;
-    let back = Action::RuleInsert(reference(rule, &now, found));
-    if !is_nft(rule.chain.tool) {
-        let number = found.position.to_string();
-        let chain = &rule.chain;
-        let mut undo = Undo::plain(back);
-        if !is_whole(found) {
-            // Its own tool knows the words that whydrop has not.
-            let listed = tool::run(&[chain.tool.command(), "-t", &chain.table, "-S", &chain.name, &number])?;
-            let text = listed.trim().strip_prefix(&format!("-A {} ", chain.name)).map(str::to_owned);
-            undo.raw = Some(text.ok_or_else(|| {
-                no_way_back(
-                    found.text.as_str(),
-                    &text!("its tool does not show it", "所属工具没有列出它").phrase(),
-                )
-            })?);
+    match known.or_else(written) {
+        Some(own) => Tables::open()?.insert(&rule.chain, &own, next),
+        // iptables takes a list of arguments. nft takes a text, into which a comment could break out.
+        None if rule.chain.tool != Tool::Nft && is_whole(&rule.rule) => {
+            tool::run(&Action::RuleInsert(rule.clone()).argv()).map(drop)
         }
-        let undo = vec![undo];
+        None => Err(not_whole(&rule.rule)),
+    }
+}
+
+fn not_whole(rule: &Rule) -> Error {
+    no_way_back(
+        text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &rule.text)]),
+        &text!("whydrop cannot write all of it", "whydrop 无法完整写出它").phrase(),
+    )
+}
+
+/// Deletes a rule that is still the same, and that can come back.
+pub(super) fn delete(rule: &RuleRef, back: Option<&Undo>, announce: &mut Announce<'_>) -> Result<Vec<Undo>> {
+    let now = chain::find(&rule.chain)?;
+    let on_the_way_back = back.is_some();
+    let found = locate(rule, &now, on_the_way_back)?;
+    let back = Undo::plain(Action::RuleInsert(reference(rule, &now, found)));
+    if !is_nft(rule.chain.tool) {
+        let undo = vec![legacy::way_back(&rule.chain, found, now.rules.len(), back)?];
         announce(&undo)?;
-        tool::run(&[chain.tool.command(), "-t", &chain.table, "-D", &chain.name, &number])?;
+        legacy::delete(&rule.chain, found)?;
         return Ok(undo);
     }
     let mut tables = Tables::open()?;
@@ -109,29 +86,30 @@ pub(super) fn delete(rule: &RuleRef, announce: &mut Announce<'_>) -> Result<Vec<
             &text!("it is gone", "它已不存在").phrase(),
         )
     })?;
-    let undo = vec![way_back(back, &raw, found)?];
+    let own = tables.own_rule(&rule.chain, &raw.attributes)?;
+    let index = usize::try_from(found.position).unwrap_or(usize::MAX);
+    let next = now.rules.get(index).and_then(|rule| rule.handle);
+    // What was only added need not come again.
+    if !on_the_way_back {
+        tables.rehearse_return(&rule.chain, raw.handle, &own, next).map_err(|e| {
+            let object = text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &found.text)]);
+            no_way_back(
+                object,
+                &text!("the kernel would refuse it: {why}", "内核会拒绝它：{why}").fill(&[("why", &e)]),
+            )
+        })?;
+    }
+    let twins = Some(tables.twins(&rule.chain, &own)?);
+    let undo = vec![Undo { twins, next, ..Undo::rule(back.action, own) }];
     announce(&undo)?;
     tables.delete(&rule.chain, raw.handle)?;
     Ok(undo)
 }
 
-/// A set without a name goes with its rule, so such a rule can come back only by its text.
-fn way_back(back: Action, raw: &RawRule, rule: &Rule) -> Result<Undo> {
-    if !raw.anonymous_set {
-        return Ok(Undo::raw(back, &raw.attributes));
-    }
-    if !is_whole(rule) || !tool::exists("nft") {
-        return Err(no_way_back(
-            text!("the rule {rule}", "规则 {rule}").fill(&[("rule", &rule.text)]),
-            &text!("it has a set of its own", "它带有自己的集合").phrase(),
-        ));
-    }
-    Ok(Undo::plain(back))
-}
-
 /// True if the rule's text says all of it.
 fn is_whole(rule: &Rule) -> bool {
-    !rule.matches.iter().any(|m| matches!(m, Match::Other(text) if text.starts_with('?')))
+    !rule.text.split_whitespace().any(|word| word.starts_with('?'))
+        && !rule.matches.iter().any(|m| matches!(m, Match::Other(text) if text.starts_with('?')))
 }
 
 /// Index at which a rule is to stand.
@@ -147,8 +125,9 @@ fn position(rule: &RuleRef) -> Result<usize> {
 }
 
 /// The rule as it stands now: by its handle, else at its position; after other changes of the chain by its text,
-/// if no other rule has the same.
-fn locate<'a>(rule: &RuleRef, now: &'a Chain) -> Result<&'a Rule> {
+/// if no other rule has the same. On the way back any that reads the same will do, the newest first: there is one
+/// too many of them.
+pub(super) fn locate<'a>(rule: &RuleRef, now: &'a Chain, back: bool) -> Result<&'a Rule> {
     let wanted = &rule.rule;
     let by_place = now.rules.iter().find(|found| match wanted.handle {
         Some(handle) => found.handle == Some(handle),
@@ -157,19 +136,28 @@ fn locate<'a>(rule: &RuleRef, now: &'a Chain) -> Result<&'a Rule> {
     if let Some(found) = by_place.filter(|found| found.text == wanted.text) {
         return Ok(found);
     }
-    let mut same = now.rules.iter().filter(|found| found.text == wanted.text);
-    match (rule.unique && wanted.handle.is_none(), same.next(), same.next()) {
-        (true, Some(found), None) => Ok(found),
-        _ => {
-            let object = text!("the rule {n} of {chain}", "{chain} 的规则 {n}")
-                .fill(&[("n", &wanted.position), ("chain", &title(&rule.chain))]);
-            let how = by_place.map_or_else(
-                || text!("it is gone", "它已不存在").phrase(),
-                |found| text!("it is {rule}", "它现在是 {rule}").fill(&[("rule", &found.text)]),
-            );
-            Err(changed(object, &how))
-        }
-    }
+    let mut same: Vec<&Rule> = now.rules.iter().filter(|found| alike(found, wanted)).collect();
+    same.sort_by_key(|found| (found.handle, std::cmp::Reverse(found.position.abs_diff(wanted.position))));
+    let exact = wanted.handle.is_none() && (back || rule.unique && same.len() == 1);
+    same.pop().filter(|_| exact).ok_or_else(|| {
+        let object = text!("the rule {n} of {chain}", "{chain} 的规则 {n}")
+            .fill(&[("n", &wanted.position), ("chain", &title(&rule.chain))]);
+        let how = by_place.map_or_else(
+            || text!("it is gone", "它已不存在").phrase(),
+            |found| text!("it is {rule}", "它现在是 {rule}").fill(&[("rule", &found.text)]),
+        );
+        changed(object, &how)
+    })
+}
+
+/// True if both do the same: they read the same, or one is still in whydrop's own words and the other in its tool's.
+pub(super) fn alike(a: &Rule, b: &Rule) -> bool {
+    let conditions = |rule: &Rule| {
+        let mut words: Vec<String> = rule.matches.iter().map(|m| format!("{m:?}")).collect();
+        words.sort();
+        words
+    };
+    a.text == b.text || a.verdict == b.verdict && conditions(a) == conditions(b)
 }
 
 fn reference(rule: &RuleRef, chain: &Chain, found: &Rule) -> RuleRef {

@@ -39,6 +39,11 @@ pub(super) fn write(name: &str, value: &str, was: &str, announce: &mut Announce<
     Ok(undo)
 }
 
+/// True if the setting has this value.
+pub(super) fn is(name: &str, value: &str) -> Result<bool> {
+    Ok(words(&file::read(&path(name)?)?) == words(value))
+}
+
 fn put(path: &str, value: &str) -> Result<()> {
     std::fs::write(path, value).map_err(|e| Error::io(text!("write {object}", "写入 {object}"), path, &e))
 }

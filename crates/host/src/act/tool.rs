@@ -12,11 +12,6 @@ const PATH: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// Longest complaint that is passed on.
 const COMPLAINT: usize = 300;
 
-/// True if the tool is installed.
-pub(super) fn exists(program: &str) -> bool {
-    find(program).is_some()
-}
-
 fn find(program: &str) -> Option<std::path::PathBuf> {
     PATH.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists())
 }

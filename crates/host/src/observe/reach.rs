@@ -1,9 +1,11 @@
 //! Which listening ports of a target a probe may try unasked: only those that certainly belong to it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use whydrop_model::Target;
 use whydrop_model::bundle::ProbeSkip;
-use whydrop_model::snapshot::{Protocol, Route, Snapshot, Socket};
-use whydrop_model::{Reading, Target};
+use whydrop_model::netfilter::{Hook, Rule, Tool};
+use whydrop_model::network::contains;
+use whydrop_model::snapshot::{Address, Link, Protocol, Snapshot, Socket};
 
 /// At most so many ports are probed unasked (contract).
 const MOST_PORTS: usize = 4;
@@ -61,7 +63,12 @@ fn address_of(
     if same {
         let loopback: IpAddr =
             if ip.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-        return Ok(if ip.is_unspecified() { loopback } else { ip });
+        // A program may listen at an address that is another machine's by now.
+        return match ip {
+            ip if ip.is_unspecified() => Ok(loopback),
+            ip if ip.is_loopback() || target.1.owns(ip) => Ok(ip),
+            _ => Err("listens at an address that is not here"),
+        };
     }
     if ip.is_loopback() {
         return Err("listens on loopback only");
@@ -73,15 +80,23 @@ fn address_of(
         ip => both || candidate.is_ipv4() == ip.is_ipv4(),
     };
     let mut candidates: Vec<_> = own.filter(|a| fits(a.ip)).collect();
-    candidates.sort_by_key(|a| a.ip.is_ipv6());
+    let loopback = |a: &Address| target.1.link(a.link).is_some_and(|link| link.loopback);
+    candidates.sort_by_key(|a| (loopback(a), a.ip.is_ipv6()));
     if candidates.is_empty() {
         return Err("the target has no address that others can reach");
     }
-    candidates
-        .iter()
-        .find(|a| leads_to(from.1, target.0.netns_inode, a.ip))
-        .map(|a| a.ip)
-        .ok_or("no direct link from where probes start; name it with --probe, or start elsewhere with --from")
+    if translates(target.1) {
+        return Err("the target may send its connections elsewhere (NAT in prerouting)");
+    }
+    let ways = candidates.iter().map(|a| (a.ip, leads_to(from, target, a)));
+    let mut trouble = None;
+    for (ip, way) in ways {
+        match way {
+            Ok(()) => return Ok(ip),
+            Err(why) => trouble = trouble.or(Some(why)),
+        }
+    }
+    Err(trouble.unwrap_or(NO_LINK))
 }
 
 fn usable(ip: IpAddr) -> bool {
@@ -91,50 +106,92 @@ fn usable(ip: IpAddr) -> bool {
     }
 }
 
-/// True if `from` sends packets for `ip` straight, without a gateway, onto a link whose other end is in the
-/// namespace `inode`: a veth, or a bridge with such a veth as a port.
-fn leads_to(from: &Snapshot, inode: u64, ip: IpAddr) -> bool {
-    let Some(route) = best_route(&from.routes, ip) else { return false };
-    let [hop] = route.next_hops.as_slice() else { return false };
-    let (Some(device), None) = (hop.link, hop.gateway) else { return false };
-    let mut ends = from.links.iter().filter(|l| l.index == device || l.master == Some(device));
-    route.kind == "unicast" && ends.any(|l| l.link_netns_inode == Some(inode))
+/// Nothing says that the packet would stay on this machine.
+const NO_LINK: &str =
+    "no direct link from where probes start; name it with --probe, or start elsewhere with --from";
+
+/// Fails unless a packet from `from` to this address of the target certainly stays on this machine and is meant for
+/// the target: it goes without a gateway onto a veth whose other end has the address, or onto a bridge that has only
+/// veths, one of them with the address at its other end. An address on another device of the target (its lo) may be a
+/// neighbour's; only a direct veth has no neighbours.
+fn leads_to(
+    from: (&Target, &Snapshot),
+    target: (&Target, &Snapshot),
+    address: &Address,
+) -> Result<(), &'static str> {
+    let ip = address.ip;
+    let device = out_of(from.1, ip)?;
+    let own = target.1.link(address.link).ok_or(NO_LINK)?;
+    // The target's end of a veth of `from`: each knows the other by index and namespace.
+    let joined = |port: &Link, end: &Link| {
+        port.kind.as_deref() == Some("veth")
+            && port.link_netns_inode == Some(target.0.netns_inode)
+            && port.link == Some(end.index)
+    };
+    let out = from.1.link(device).ok_or(NO_LINK)?;
+    if target.1.links.iter().any(|end| joined(out, end)) {
+        return Ok(());
+    }
+    let mut ports = from.1.links.iter().filter(|l| l.master == Some(device)).peekable();
+    if out.kind.as_deref() != Some("bridge") || ports.peek().is_none() {
+        return Err(NO_LINK);
+    }
+    let (mut local, mut found) = (true, false);
+    for port in ports {
+        local &= port.kind.as_deref() == Some("veth");
+        found |= joined(port, own);
+    }
+    let entries = from.1.neighbours.get().ok_or("where probes start, the neighbours could not be read")?;
+    let mut known = entries.iter().filter(|n| n.link == device && n.ip == ip).filter_map(|n| n.mac.as_ref());
+    match (found, local) {
+        (false, _) => Err("the address is not on the link to where probes start"),
+        (true, false) => Err("the bridge has ports that may lead out of this machine; name it with --probe"),
+        (true, true) if known.any(|mac| own.mac.as_ref() != Some(mac)) => {
+            Err("another one answers for the address on the bridge")
+        }
+        (true, true) => Ok(()),
+    }
 }
 
-fn best_route(routes: &Reading<Vec<Route>>, ip: IpAddr) -> Option<&Route> {
+/// The device onto which packets to `ip` go without a gateway; fails where a policy rule may send them elsewhere.
+fn out_of(from: &Snapshot, ip: IpAddr) -> Result<u32, &'static str> {
+    let (Some(routes), Some(rules)) = (from.routes.get(), from.policy_rules.get()) else {
+        return Err("where probes start, the routes could not be read");
+    };
+    let family = if ip.is_ipv4() { 4 } else { 6 };
+    let elsewhere =
+        rules.iter().filter(|rule| rule.family == family && rule.priority < MAIN_PRIORITY).any(|rule| {
+            let table = rule.table.filter(|table| !matches!(table, 254 | 255));
+            routes.iter().any(|r| Some(r.table) == table && contains(r.destination, r.prefix, ip))
+        });
+    if elsewhere {
+        return Err("where probes start, a policy rule may lead elsewhere; name it with --probe");
+    }
     let hits =
         routes.iter().filter(|r| matches!(r.table, 254 | 255) && contains(r.destination, r.prefix, ip));
-    hits.max_by_key(|r| (r.prefix, std::cmp::Reverse(r.metric)))
-}
-
-/// True if `ip` lies in `network/prefix`; never across families.
-pub fn contains(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
-    match (network, ip) {
-        (IpAddr::V4(n), IpAddr::V4(i)) => {
-            let shift = 32u32.saturating_sub(u32::from(prefix));
-            u32::from(n).checked_shr(shift) == u32::from(i).checked_shr(shift)
-        }
-        (IpAddr::V6(n), IpAddr::V6(i)) => {
-            let shift = 128u32.saturating_sub(u32::from(prefix));
-            u128::from(n).checked_shr(shift) == u128::from(i).checked_shr(shift)
-        }
-        _ => false,
+    let best = hits.max_by_key(|r| (r.prefix, std::cmp::Reverse(r.metric)));
+    match best.map(|r| (r.kind.as_str(), r.next_hops.as_slice())) {
+        Some(("unicast", [hop])) if hop.gateway.is_none() => hop.link.ok_or(NO_LINK),
+        _ => Err(NO_LINK),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Priority of the rule that looks into the main table (net/ipv4/fib_rules.c: fib_default_rules_init).
+const MAIN_PRIORITY: u32 = 32766;
 
-    #[test]
-    fn prefixes_of_any_length_and_no_panic_at_the_ends() {
-        let ip = |s: &str| s.parse::<IpAddr>().unwrap();
-        assert!(contains(ip("10.1.0.0"), 16, ip("10.1.2.3")));
-        assert!(!contains(ip("10.1.0.0"), 16, ip("10.2.2.3")));
-        assert!(contains(ip("0.0.0.0"), 0, ip("10.2.2.3")));
-        assert!(contains(ip("::"), 0, ip("fd00::1")));
-        assert!(!contains(ip("::"), 0, ip("10.0.0.1")));
-        assert!(contains(ip("10.0.0.1"), 32, ip("10.0.0.1")));
-        assert!(contains(ip("10.0.0.1"), 200, ip("10.0.0.1")));
+/// True if a rule of the namespace may give a new connection another destination when it comes in.
+fn translates(target: &Snapshot) -> bool {
+    let hidden = [&target.nftables, &target.iptables_legacy, &target.ip6tables_legacy];
+    if hidden.iter().any(|chains| chains.is_hidden()) {
+        return true;
     }
+    let words = ["dnat", "redirect", "jump", "goto"];
+    target.chains().filter(|chain| chain.hook == Some(Hook::Prerouting)).any(|chain| {
+        let native = |rule: &Rule| words.iter().any(|word| rule.text.to_ascii_lowercase().contains(word));
+        if chain.tool == Tool::Nft {
+            chain.rules.iter().any(native)
+        } else {
+            chain.table == "nat" && !chain.rules.is_empty()
+        }
+    })
 }

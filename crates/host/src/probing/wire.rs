@@ -229,7 +229,8 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> Option<(usize, About)> {
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control);
+    // The lengths' type differs between C libraries.
+    message.msg_controllen = size_of_val(&control) as _;
     // SAFETY: every pointer in `message` describes memory above that lives through the call.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     let length = usize::try_from(received).ok()?.min(buffer.len());
@@ -261,7 +262,7 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> Option<(usize, About)> {
     unsafe {
         let mut at = libc::CMSG_FIRSTHDR(&raw const message);
         while let Some(header) = at.as_ref() {
-            let holds = |size: usize| header.cmsg_len >= libc::CMSG_LEN(size as u32) as usize;
+            let holds = |size: usize| header.cmsg_len >= libc::CMSG_LEN(size as u32) as _;
             let data = libc::CMSG_DATA(at);
             match (header.cmsg_level, header.cmsg_type) {
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if holds(size_of::<libc::timespec>()) => {

@@ -23,11 +23,17 @@ const IPV4: Family = Family {
     attribute: 1,
     settings: &[
         (0, "forwarding"),
+        (2, "proxy_arp"),
         (7, "rp_filter"),
         (10, "log_martians"),
+        (12, "arp_filter"),
         (17, "arp_announce"),
         (18, "arp_ignore"),
         (22, "accept_local"),
+        (23, "src_valid_mark"),
+        (24, "proxy_arp_pvlan"),
+        (25, "route_localnet"),
+        (30, "drop_gratuitous_arp"),
     ],
 };
 
@@ -36,7 +42,14 @@ const IPV6: Family = Family {
     protocol: "ipv6",
     family: libc::AF_INET6 as u16,
     attribute: 2,
-    settings: &[(0, "forwarding"), (2, "mtu"), (3, "accept_ra"), (26, "disable_ipv6")],
+    settings: &[
+        (0, "forwarding"),
+        (2, "mtu"),
+        (3, "accept_ra"),
+        (22, "proxy_ndp"),
+        (26, "disable_ipv6"),
+        (27, "accept_dad"),
+    ],
 };
 
 /// The settings that rules need, by dotted name. Absent: IPv4 leaves an interface whose MTU is below 68 bytes, IPv6

@@ -14,7 +14,7 @@ const NAME: usize = 32;
 /// Needs no privilege.
 pub fn read<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, Counters>> {
     let mut ethtool = Ethtool::open().map_err(|e| {
-        Error::io(
+        Error::family(
             text!("open {object}", "打开 {object}"),
             text!("a socket for ethtool", "ethtool 所用的套接字"),
             &e,

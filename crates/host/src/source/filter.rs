@@ -84,20 +84,23 @@ fn parse(message: &[u8]) -> Option<TcFilter> {
         handle,
         // TC_H_MAJ(info) is the preference, TC_H_MIN the protocol.
         preference: info >> 16,
+        protocol: u16::try_from(info & 0xffff).ok().map(u16::from_be),
         program: bpf.and_then(|o| o.text(TCA_BPF_NAME)),
-        actions: actions(&kind, options),
+        actions: actions(&kind, options, attributes),
         kind,
     })
 }
 
-fn actions(kind: &str, options: Attributes<'_>) -> Vec<TcAction> {
+fn actions(kind: &str, options: Attributes<'_>, filter: Attributes<'_>) -> Vec<TcAction> {
     let mut actions = Vec::new();
     if kind == "bpf" && options.u32(TCA_BPF_FLAGS).is_some_and(|f| f & TCA_BPF_FLAG_ACT_DIRECT != 0) {
-        actions.push(TcAction { kind: "direct-action".to_owned(), verdict: None, stats: None });
+        actions.push(TcAction { kind: "direct-action".to_owned(), verdict: None, stats: None, target: None });
     }
     if let Some((list, policer)) = action_attributes(kind) {
         actions.extend(options.nested(list).into_iter().flat_map(tc_action::parse_list));
-        actions.extend(policer.and_then(|p| options.nested(p)).map(tc_action::old_policer));
+        actions.extend(
+            policer.and_then(|p| options.nested(p)).map(|policer| tc_action::old_policer(policer, filter)),
+        );
     }
     actions
 }
@@ -124,8 +127,25 @@ mod tests {
         let bytes = message(b"bpf\0", Some(&options));
         let filter = parse(&bytes).unwrap();
         assert_eq!((filter.link, filter.preference, filter.handle), (2, 49152, 1));
+        // 0x300 in the order of the wire, as the kernel keeps it on a little-endian machine.
+        assert_eq!(filter.protocol, Some(u16::from_be(0x300)));
         assert_eq!(filter.program.as_deref(), Some("drop.o:[tc]"));
         assert_eq!(filter.actions.first().unwrap().kind, "direct-action");
+        torture(&bytes, parse);
+    }
+
+    #[test]
+    fn a_policer_in_the_old_form_counts_beside_the_options() {
+        let options = attribute(6, &attribute(1, &[[0; 4], 2i32.to_ne_bytes()].concat()));
+        let words = [7u32, 3, 5, 0, 0, 0, 0, 0];
+        let stats =
+            [900u64.to_ne_bytes().to_vec(), words.into_iter().flat_map(u32::to_ne_bytes).collect()].concat();
+        let mut bytes = message(b"u32\0", Some(&options));
+        bytes.extend(attribute(libc::TCA_STATS, &stats));
+        let filter = parse(&bytes).unwrap();
+        let policer = filter.actions.first().unwrap();
+        assert_eq!((policer.kind.as_str(), policer.verdict.as_deref()), ("police", Some("drop")));
+        assert_eq!(policer.stats.as_ref().map(|stats| stats.drops), Some(3));
         torture(&bytes, parse);
     }
 

@@ -68,7 +68,8 @@ pub fn read(route: &mut Netlink) -> Result<Vec<LinkAndSettings>> {
     route.dump(text!("the interfaces", "接口"), &request, parse)
 }
 
-fn parse(message: &[u8]) -> Option<LinkAndSettings> {
+/// One RTM_NEWLINK or RTM_DELLINK.
+pub(crate) fn parse(message: &[u8]) -> Option<LinkAndSettings> {
     let index = u32::try_from(parse_i32(message.get(4..)?)?).ok()?;
     let flags = parse_u32(message.get(8..)?)?.cast_signed();
     let attributes = Attributes::after(message, HEADER)?;

@@ -1,28 +1,45 @@
 //! One kernel interface per file: a function that reads it in the calling thread's namespace, and a pure parser.
 
 pub mod address;
+pub mod bridge_vlan;
+pub mod cgroup;
 pub mod class;
 pub mod conntrack;
+pub mod conntrack_entry;
+pub mod cpu_table;
 pub mod devconf;
+pub mod device_settings;
 pub mod ethtool;
+pub mod fdb;
 pub mod filter;
 pub mod iptables_legacy;
 pub mod link;
 pub mod link_details;
+pub mod link_events;
+pub mod link_tables;
 #[cfg(test)]
 mod live;
+pub mod machine;
+pub mod mdb;
+pub mod multicast;
 pub mod neighbour;
 pub mod netnsid;
+pub mod nf_queue;
 pub mod nftables;
 pub mod owner;
 pub mod policy_rule;
+pub mod process;
 pub mod procnet;
 pub mod qdisc;
 pub mod qdisc_options;
+pub mod raw_socket;
 pub mod route;
 pub mod socket;
 pub mod softnet;
 pub mod sysctl;
 pub mod tc_action;
 pub mod tc_stats;
+pub mod tcp_info;
+pub mod wireguard;
+pub mod xfrm;
 pub(crate) mod xt;

@@ -7,6 +7,7 @@
 use crate::sys::attributes::Attributes;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::Netns;
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -19,12 +20,18 @@ const NETNSA_FD: u16 = 3;
 
 /// Inodes of those of `wanted` that are among `known`; a namespace that cannot be asked about is passed over. Needs no
 /// privilege.
-pub fn resolve(route: &mut Netlink, mut wanted: BTreeSet<i32>, known: &[Netns]) -> BTreeMap<i32, u64> {
+pub fn resolve<N: Borrow<Netns>>(
+    route: &mut Netlink,
+    mut wanted: BTreeSet<i32>,
+    known: impl IntoIterator<Item = N>,
+) -> BTreeMap<i32, u64> {
     let mut found = BTreeMap::new();
-    for namespace in known {
-        if wanted.is_empty() {
-            break;
-        }
+    let mut known = known.into_iter();
+    // None is opened in vain.
+    while !wanted.is_empty()
+        && let Some(namespace) = known.next()
+    {
+        let namespace = namespace.borrow();
         let id = route.get_raw(libc::RTM_GETNSID, &request(namespace), parse);
         if let Some(id) = id.ok().flatten().filter(|id| wanted.remove(id)) {
             found.insert(id, namespace.inode());

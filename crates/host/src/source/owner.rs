@@ -17,6 +17,7 @@ const MAX_COMM: u64 = 64;
 pub struct Owners {
     holders: HashMap<u64, Vec<u32>>,
     names: HashMap<u32, String>,
+    descriptors: HashMap<u32, u64>,
 }
 
 impl Owners {
@@ -32,7 +33,7 @@ impl Owners {
         pids.sort_unstable();
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
         let next = std::sync::atomic::AtomicUsize::new(0);
-        let mut found: Vec<(u32, String, Vec<u64>)> = std::thread::scope(|scope| {
+        let mut found: Vec<Holder> = std::thread::scope(|scope| {
             let handles: Vec<_> = (0..workers)
                 .map(|_| {
                     scope.spawn(|| {
@@ -50,10 +51,10 @@ impl Owners {
             };
             handles.into_iter().flat_map(join).collect()
         });
-        found.sort_unstable_by_key(|(pid, ..)| *pid);
+        found.sort_unstable_by_key(|holder| holder.pid);
         let mut owners = Self::none();
-        owners.holders.reserve(found.iter().map(|(.., inodes)| inodes.len()).sum());
-        for (pid, name, inodes) in found {
+        owners.holders.reserve(found.iter().map(|holder| holder.inodes.len()).sum());
+        for Holder { pid, name, inodes, descriptors } in found {
             for inode in inodes {
                 let holders = owners.holders.entry(inode).or_default();
                 if holders.len() < MAX_OWNERS && holders.last() != Some(&pid) {
@@ -61,6 +62,7 @@ impl Owners {
                 }
             }
             owners.names.insert(pid, name);
+            owners.descriptors.insert(pid, descriptors);
         }
         owners
     }
@@ -71,6 +73,19 @@ impl Owners {
         let Some(pids) = self.holders.get(&inode) else { return Vec::new() };
         pids.iter().filter_map(|pid| Some(Owner { pid: *pid, comm: self.names.get(pid)?.clone() })).collect()
     }
+
+    /// How many descriptors a process that holds sockets had open.
+    pub fn descriptors(&self, pid: u32) -> Option<u64> {
+        self.descriptors.get(&pid).copied()
+    }
+}
+
+/// A process that holds sockets.
+struct Holder {
+    pid: u32,
+    name: String,
+    inodes: Vec<u64>,
+    descriptors: u64,
 }
 
 fn pids() -> Vec<u32> {
@@ -78,16 +93,19 @@ fn pids() -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Name and socket inodes of a process; none if it holds no socket or may not be looked into.
-fn process(pid: u32) -> Option<(u32, String, Vec<u64>)> {
+/// Name, socket inodes and number of descriptors of a process; none if it holds no socket or may not be looked into.
+fn process(pid: u32) -> Option<Holder> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty()).ok()?;
     let entries = Dir::read_from(&directory).ok()?;
     // "socket:[4294967295]" is 19 bytes; what is longer is no socket.
     let mut target = [std::mem::MaybeUninit::uninit(); 32];
     let mut inodes = Vec::new();
+    let mut descriptors = 0;
     for entry in entries.flatten() {
         if let Ok((link, _)) = rustix::fs::readlinkat_raw(directory.as_fd(), entry.file_name(), &mut target) {
+            // Not `.` and `..`, which are no links.
+            descriptors += 1;
             inodes.extend(socket_inode(link));
         }
     }
@@ -99,7 +117,7 @@ fn process(pid: u32) -> Option<(u32, String, Vec<u64>)> {
     let mut name = Vec::new();
     File::open(format!("/proc/{pid}/comm")).ok()?.take(MAX_COMM).read_to_end(&mut name).ok()?;
     let name = String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned();
-    Some((pid, name, inodes))
+    Some(Holder { pid, name, inodes, descriptors })
 }
 
 /// `socket:[123]`.

@@ -56,7 +56,7 @@ pub fn action_number(word: &str) -> Option<u8> {
     ACTIONS.iter().find(|(_, known)| *known == word).map(|(number, _)| *number)
 }
 
-fn parse(message: &[u8], family: u8) -> Option<PolicyRule> {
+pub(crate) fn parse(message: &[u8], family: u8) -> Option<PolicyRule> {
     let [its_family, to_prefix, from_prefix, tos, short_table, _, _, action] = *message.first_chunk()?;
     if its_family != family {
         return None;

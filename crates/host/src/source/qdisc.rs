@@ -44,7 +44,7 @@ pub fn read(route: &mut Netlink, links: &[Link]) -> Result<Vec<Qdisc>> {
 }
 
 /// `txqlen`: transmit queue length of the interface, which is the limit of a pfifo_fast.
-fn parse(message: &[u8], txqlen: Option<u32>) -> Option<Qdisc> {
+pub(crate) fn parse(message: &[u8], txqlen: Option<u32>) -> Option<Qdisc> {
     let TcHeader { link, handle, parent, .. } = TcHeader::parse(message)?;
     let attributes = Attributes::after(message, HEADER)?;
     let kind = attributes.text(libc::TCA_KIND)?;

@@ -43,23 +43,32 @@ const FLAGS: [(u32, &str); 7] = [
     (64, "trap"),
 ];
 
-/// Routes of all tables, IPv4 then IPv6, in the kernel's order. Exceptions (learned path MTUs and redirects, `ip
-/// route show cache`) are not among them. Needs no privilege.
-pub fn read(route: &mut Netlink) -> Result<Vec<Route>> {
-    let mut routes = Vec::new();
+/// Routes of all tables, IPv4 then IPv6, in the kernel's order; and the exceptions from them that were learned (path MTUs
+/// and redirects, `ip route show cache`), which the same dump has from 5.3 on. Needs no privilege.
+pub fn read(route: &mut Netlink) -> Result<(Vec<Route>, Vec<Route>)> {
+    let (mut routes, mut exceptions) = (Vec::new(), Vec::new());
     for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
         let header = rt_route::Rtmsg { rtm_family: family, ..Default::default() };
         let request = rt_route::Request::new().op_getroute_dump(&header);
-        routes.extend(route.dump(text!("the routes", "路由"), &request, |message| parse(message, family))?);
+        let all = route.dump(text!("the routes", "路由"), &request, |message| either(message, family))?;
+        for (learned, entry) in all {
+            if learned { exceptions.push(entry) } else { routes.push(entry) }
+        }
     }
-    Ok(routes)
+    Ok((routes, exceptions))
 }
 
-/// None for a route of another family (a kernel without IPv6 answers with those of IPv4) and for an exception.
+/// None for a route of another family and for an exception.
 pub(crate) fn parse(message: &[u8], family: u8) -> Option<Route> {
+    either(message, family).and_then(|(learned, route)| (!learned).then_some(route))
+}
+
+/// A route, and whether it is an exception; none for one of another family (a kernel without IPv6 answers with those of
+/// IPv4).
+fn either(message: &[u8], family: u8) -> Option<(bool, Route)> {
     let [its_family, prefix, _, _, short_table, protocol, scope, kind] = *message.first_chunk()?;
     let bits = parse_u32(message.get(8..)?)?;
-    if its_family != family || bits & libc::RTM_F_CLONED != 0 {
+    if its_family != family {
         return None;
     }
     let attributes = Attributes::after(message, HEADER)?;
@@ -68,7 +77,7 @@ pub(crate) fn parse(message: &[u8], family: u8) -> Option<Route> {
         _ => Ipv4Addr::UNSPECIFIED.into(),
     };
     let word = KINDS.get(usize::from(kind));
-    Some(Route {
+    let route = Route {
         destination: match attributes.bytes(libc::RTA_DST) {
             Some(bytes) => ip(bytes)?,
             None => any,
@@ -86,7 +95,8 @@ pub(crate) fn parse(message: &[u8], family: u8) -> Option<Route> {
         mtu: attributes.nested(libc::RTA_METRICS).and_then(|m| m.u32(RTAX_MTU)),
         protocol,
         scope,
-    })
+    };
+    Some((bits & libc::RTM_F_CLONED != 0, route))
 }
 
 /// The number of a route's type, RTN_*.
@@ -132,9 +142,12 @@ fn next_hop(bytes: &[u8]) -> Option<(NextHop, usize)> {
     Some((hop, length.next_multiple_of(4)))
 }
 
+/// include/uapi/linux/rtnetlink.h; libc has it for glibc only.
+const RTA_VIA: u16 = 18;
+
 /// RTA_GATEWAY, or RTA_VIA: the gateway of another family than the route's (IPv4 over an IPv6 next hop).
 fn gateway(attributes: Attributes<'_>) -> Option<IpAddr> {
-    attributes.ip(libc::RTA_GATEWAY).or_else(|| ip(attributes.bytes(libc::RTA_VIA)?.get(2..)?))
+    attributes.ip(libc::RTA_GATEWAY).or_else(|| ip(attributes.bytes(RTA_VIA)?.get(2..)?))
 }
 
 #[cfg(test)]
@@ -173,6 +186,28 @@ mod tests {
         assert_eq!(route.next_hops.first().unwrap().flags, ["linkdown"]);
         assert_eq!(parse(&bytes, 10), None, "not of the family that was asked for");
         torture(&bytes, |b| parse(b, 2));
+    }
+
+    #[test]
+    fn a_redirect_is_an_exception_and_no_route() {
+        let bits = libc::RTM_F_CLONED | 0x0004_0000;
+        let bytes = message(
+            libc::RTN_UNICAST,
+            32,
+            bits,
+            &[
+                (libc::RTA_DST, &[10, 9, 0, 1]),
+                (libc::RTA_GATEWAY, &[10, 0, 0, 66]),
+                (libc::RTA_OIF, &2u32.to_ne_bytes()),
+                (libc::RTA_TABLE, &254u32.to_ne_bytes()),
+            ],
+        );
+        assert_eq!(parse(&bytes, 2), None);
+        let (learned, route) = either(&bytes, 2).unwrap();
+        assert!(learned);
+        let gateways: Vec<_> = route.next_hops.iter().map(|hop| hop.gateway.unwrap().to_string()).collect();
+        assert_eq!((route.prefix, route.table, gateways), (32, 254, vec!["10.0.0.66".to_owned()]));
+        torture(&bytes, |b| either(b, 2));
     }
 
     #[test]

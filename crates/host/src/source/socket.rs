@@ -1,6 +1,7 @@
 //! TCP and UDP sockets: sock_diag.
 
 use super::owner::Owners;
+use super::tcp_info;
 use crate::error::Result;
 use crate::sys::attributes::Attributes;
 use crate::sys::netlink::Netlink;
@@ -14,15 +15,24 @@ use whydrop_model::text;
 const HEADER: usize = 72;
 
 // INET_DIAG_* (include/uapi/linux/inet_diag.h).
+const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_TOS: u16 = 5;
+const INET_DIAG_TCLASS: u16 = 6;
 const INET_DIAG_SKMEMINFO: u16 = 7;
 const INET_DIAG_SKV6ONLY: u16 = 11;
+const INET_DIAG_MARK: u16 = 15;
+const INET_DIAG_CGROUP_ID: u16 = 21;
 
 // SK_MEMINFO_* (include/uapi/linux/sock_diag.h): positions in an array of u32. SK_MEMINFO_DROPS came with 4.7.
 const SK_MEMINFO_RCVBUF: usize = 1;
+const SK_MEMINFO_SNDBUF: usize = 3;
 const SK_MEMINFO_DROPS: usize = 8;
 
 /// TCP_ESTABLISHED (1) to TCP_NEW_SYN_RECV (12).
 const ALL_STATES: u32 = 0x1ffe;
+
+/// TCP_LISTEN.
+const LISTEN: u8 = 10;
 
 /// TCP_* (include/net/tcp_states.h). A request that waits for its last ACK (12) is what `ss` calls SYN-RECV too.
 const STATES: [&str; 13] = [
@@ -45,22 +55,23 @@ const STATES: [&str; 13] = [
 /// owners only as far as `owners` knows.
 pub fn read(diag: &mut Netlink, sockstat: Option<&Counters>, owners: &Owners) -> Result<Vec<Socket>> {
     let mut sockets = Vec::new();
-    for (protocol, family, group) in [
-        (Protocol::Tcp, libc::AF_INET, "TCP"),
-        (Protocol::Tcp, libc::AF_INET6, "TCP6"),
-        (Protocol::Udp, libc::AF_INET, "UDP"),
-        (Protocol::Udp, libc::AF_INET6, "UDP6"),
+    for (number, family, group) in [
+        (libc::IPPROTO_TCP, libc::AF_INET, "TCP"),
+        (libc::IPPROTO_TCP, libc::AF_INET6, "TCP6"),
+        (libc::IPPROTO_UDP, libc::AF_INET, "UDP"),
+        (libc::IPPROTO_UDP, libc::AF_INET6, "UDP6"),
     ] {
         if sockstat.is_some_and(|totals| has_none(totals, group)) {
             continue;
         }
+        let protocol = if number == libc::IPPROTO_TCP { Protocol::Tcp } else { Protocol::Udp };
         let header = inet_diag::ReqV2 {
             family: family as u8,
-            protocol: match protocol {
-                Protocol::Tcp => libc::IPPROTO_TCP as u8,
-                Protocol::Udp => libc::IPPROTO_UDP as u8,
-            },
-            ext: 1 << (INET_DIAG_SKMEMINFO - 1),
+            protocol: number as u8,
+            // Mark and cgroup come unasked.
+            ext: [INET_DIAG_INFO, INET_DIAG_TOS, INET_DIAG_TCLASS, INET_DIAG_SKMEMINFO]
+                .into_iter()
+                .fold(0, |asked, attribute| asked | 1 << (attribute - 1)),
             states: ALL_STATES,
             ..Default::default()
         };
@@ -84,7 +95,7 @@ fn has_none(totals: &Counters, group: &str) -> bool {
 }
 
 fn parse(message: &[u8], protocol: Protocol, owners: &Owners) -> Option<Socket> {
-    let [family, state, _timer, _retransmits] = *message.first_chunk()?;
+    let [family, state, timer, _retransmits] = *message.first_chunk()?;
     let word = |offset: usize| parse_u32(message.get(offset..)?);
     let attributes = Attributes::after(message, HEADER)?;
     let memory = attributes.bytes(INET_DIAG_SKMEMINFO);
@@ -105,6 +116,15 @@ fn parse(message: &[u8], protocol: Protocol, owners: &Owners) -> Option<Socket> 
         drops: memory(SK_MEMINFO_DROPS),
         receive_buffer: memory(SK_MEMINFO_RCVBUF),
         owners: owners.of(inode),
+        send_buffer: memory(SK_MEMINFO_SNDBUF),
+        mark: attributes.u32(INET_DIAG_MARK),
+        tos: attributes.u8(if i32::from(family) == libc::AF_INET { INET_DIAG_TOS } else { INET_DIAG_TCLASS }),
+        cgroup: attributes.u64(INET_DIAG_CGROUP_ID),
+        // A listener has one, too, in which the fields mean other things.
+        tcp: match state {
+            LISTEN => None,
+            _ => attributes.bytes(INET_DIAG_INFO).and_then(|info| tcp_info::parse(info, timer, word(52)?)),
+        },
     })
 }
 
@@ -148,6 +168,23 @@ mod tests {
         assert_eq!((socket.uid, socket.inode, socket.cookie), (33, 777, 0x1_aaaa_bbbb));
         assert_eq!(socket.v6only, None);
         torture(&bytes, |b| parse(b, Protocol::Tcp, &Owners::none()));
+    }
+
+    #[test]
+    fn a_connection_that_waits_for_its_peer() {
+        let mut bytes = message(2, 1);
+        bytes[2] = 1;
+        bytes.extend(attribute(INET_DIAG_INFO, &[7; 232]));
+        bytes.extend(attribute(INET_DIAG_MARK, &5u32.to_ne_bytes()));
+        bytes.extend(attribute(INET_DIAG_TOS, &[0x10]));
+        bytes.extend(attribute(INET_DIAG_TCLASS, &[0x20]));
+        bytes.extend(attribute(INET_DIAG_CGROUP_ID, &4242u64.to_ne_bytes()));
+        let socket = parse(&bytes, Protocol::Tcp, &Owners::none()).unwrap();
+        assert_eq!((socket.mark, socket.tos, socket.cgroup), (Some(5), Some(0x10), Some(4242)));
+        let info = socket.tcp.unwrap();
+        assert_eq!((info.timer, info.backoff), (whydrop_model::snapshot::Timer::Retransmit, 7));
+        bytes[1] = LISTEN;
+        assert_eq!(parse(&bytes, Protocol::Tcp, &Owners::none()).unwrap().tcp, None);
     }
 
     #[test]

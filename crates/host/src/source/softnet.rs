@@ -11,7 +11,9 @@ const PATH: &str = "/proc/thread-self/net/softnet_stat";
 const PROCESSED: usize = 0;
 const DROPPED: usize = 1;
 const TIME_SQUEEZE: usize = 2;
+const RECEIVED_RPS: usize = 9;
 const FLOW_LIMIT: usize = 10;
+const BACKLOG: usize = 11;
 const CPU: usize = 12;
 
 /// A row per online CPU. Needs no privilege.
@@ -37,6 +39,8 @@ fn parse_row(row: u32, line: &str) -> Option<SoftnetCpu> {
         dropped: column(DROPPED)?,
         time_squeeze: column(TIME_SQUEEZE)?,
         flow_limit: column(FLOW_LIMIT)?,
+        received_rps: column(RECEIVED_RPS),
+        backlog: column(BACKLOG),
     })
 }
 

@@ -20,9 +20,11 @@ pub fn parse_list(list: Attributes<'_>) -> Vec<TcAction> {
     list.iter().filter_map(|(_, action)| parse(Attributes(action))).collect()
 }
 
-/// A policer in the old form, without a list around it.
-pub fn old_policer(options: Attributes<'_>) -> TcAction {
-    TcAction { kind: "police".to_owned(), verdict: police(options), stats: None }
+/// A policer in the old form, without a list around it; its statistics stand beside the filter's options
+/// (tcf_exts_dump_stats()).
+pub fn old_policer(options: Attributes<'_>, filter: Attributes<'_>) -> TcAction {
+    let stats = filter.bytes(libc::TCA_STATS).and_then(tc_stats::parse_old);
+    TcAction { kind: "police".to_owned(), verdict: police(options), stats, target: None }
 }
 
 fn parse(action: Attributes<'_>) -> Option<TcAction> {
@@ -34,7 +36,8 @@ fn parse(action: Attributes<'_>) -> Option<TcAction> {
         "police" => options.and_then(police),
         _ => None,
     };
-    Some(TcAction { kind, verdict, stats: action.nested(TCA_ACT_STATS).and_then(tc_stats::parse) })
+    let target = options.filter(|_| kind == "mirred").and_then(mirred_target);
+    Some(TcAction { kind, verdict, stats: action.nested(TCA_ACT_STATS).and_then(tc_stats::parse), target })
 }
 
 /// What gact does: `drop`; with a random or periodic alternative `drop 1/10 random, else ok`.
@@ -61,6 +64,12 @@ fn mirred(options: Attributes<'_>) -> Option<String> {
         4 => "mirror to ingress".to_owned(),
         other => format!("mirred {other}"),
     })
+}
+
+/// tcfm_ifindex of struct tc_mirred, behind eaction (include/uapi/linux/tc_act/tc_mirred.h).
+fn mirred_target(options: Attributes<'_>) -> Option<u32> {
+    let index = parse_i32(options.bytes(TCA_MIRRED_PARMS)?.get(24..)?)?;
+    u32::try_from(index).ok().filter(|index| *index != 0)
 }
 
 /// What a policer does with a packet that exceeds its rate.

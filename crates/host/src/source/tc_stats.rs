@@ -31,6 +31,21 @@ pub fn parse(stats: Attributes<'_>) -> Option<QueueStats> {
     })
 }
 
+/// Reads struct tc_stats (include/uapi/linux/pkt_sched.h), the form before attributes; it counts no requeues.
+pub fn parse_old(stats: &[u8]) -> Option<QueueStats> {
+    // bytes (64 bits), packets, drops, overlimits, two rates, qlen, backlog.
+    let word = |at: usize| parse_u32(stats.get(at..)?);
+    Some(QueueStats {
+        bytes: parse_u64(stats)?,
+        packets: u64::from(word(8)?),
+        drops: word(12)?,
+        overlimits: word(16)?,
+        requeues: 0,
+        qlen: word(28)?,
+        backlog: word(32)?,
+    })
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -44,6 +59,18 @@ pub(super) mod tests {
         let mut out = attribute(TCA_STATS_BASIC, &basic);
         out.extend(attribute(TCA_STATS_QUEUE, &queue));
         out
+    }
+
+    #[test]
+    fn the_form_of_old() {
+        let words = [7u32, 3, 5, 0, 0, 1, 90, 0];
+        let bytes =
+            [900u64.to_ne_bytes().to_vec(), words.into_iter().flat_map(u32::to_ne_bytes).collect()].concat();
+        let stats = parse_old(&bytes).unwrap();
+        assert_eq!((stats.bytes, stats.packets, stats.drops, stats.overlimits), (900, 7, 3, 5));
+        assert_eq!((stats.qlen, stats.backlog), (1, 90));
+        assert_eq!(parse_old(bytes.get(..30).unwrap()), None);
+        torture(&bytes, parse_old);
     }
 
     #[test]

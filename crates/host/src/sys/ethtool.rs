@@ -1,4 +1,4 @@
-//! ioctl SIOCETHTOOL: driver statistics of an interface.
+//! ioctl SIOCETHTOOL: driver statistics and settings of an interface.
 #![allow(unsafe_code)] // ioctl with structures of variable length
 
 use rustix::fd::OwnedFd;
@@ -7,9 +7,23 @@ use std::ffi::c_char;
 use std::io;
 use std::os::fd::AsRawFd;
 
+const ETHTOOL_GSET: u32 = 0x01;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GRINGPARAM: u32 = 0x10;
+const ETHTOOL_GPAUSEPARAM: u32 = 0x12;
+/// ETHTOOL_GRXCSUM: checksums of received packets are verified by the device.
+pub const RX_CHECKSUM: u32 = 0x14;
+/// ETHTOOL_GTXCSUM: checksums of sent packets are filled in by the device.
+pub const TX_CHECKSUM: u32 = 0x16;
+/// ETHTOOL_GTSO: the device splits TCP.
+pub const TSO: u32 = 0x1e;
+/// ETHTOOL_GGSO: the kernel splits late.
+pub const GSO: u32 = 0x23;
+/// ETHTOOL_GGRO: the kernel joins what it receives.
+pub const GRO: u32 = 0x2b;
 const ETH_SS_STATS: u32 = 1;
 /// ETH_GSTRING_LEN in u64.
 const NAME: usize = 4;
@@ -67,6 +81,53 @@ impl Ethtool {
         }
         Ok((bytes(&self.names, 12, count * NAME * 8), bytes(&self.values, 8, count * 8)))
     }
+
+    /// Name of the driver (ETHTOOL_GDRVINFO), NUL-padded. Needs no privilege.
+    pub fn driver(&mut self, interface: &str) -> io::Result<[u8; 32]> {
+        // struct ethtool_drvinfo has 196 bytes.
+        let mut data = [0; 25];
+        data[0] = pair(ETHTOOL_GDRVINFO, 0);
+        // SAFETY: the kernel writes one struct ethtool_drvinfo; there is room for 200 bytes.
+        unsafe { ioctl(&self.socket, &mut request(interface), &mut data) }?;
+        let name = bytes(&data, 4, 32);
+        name.try_into().map_err(|_| io::Error::other("a driver name of the wrong length"))
+    }
+
+    /// Rings (ETHTOOL_GRINGPARAM): largest and present size, receive then transmit, in descriptors.
+    pub fn rings(&mut self, interface: &str) -> io::Result<[(u32, u32); 2]> {
+        let mut data = [pair(ETHTOOL_GRINGPARAM, 0), 0, 0, 0, 0];
+        // SAFETY: the kernel writes one struct ethtool_ringparam of 36 bytes; there is room for 40.
+        unsafe { ioctl(&self.socket, &mut request(interface), &mut data) }?;
+        let [a, _, c, _, e] = data.map(halves);
+        Ok([(a.1, c.1), (c.0, e.0)])
+    }
+
+    /// Speed, duplex and what both ends can (ETHTOOL_GSET): struct ethtool_cmd without its first word.
+    pub fn wire(&mut self, interface: &str) -> io::Result<[u8; 40]> {
+        let mut data = [pair(ETHTOOL_GSET, 0), 0, 0, 0, 0, 0];
+        // SAFETY: the kernel writes one struct ethtool_cmd of 44 bytes; there is room for 48.
+        unsafe { ioctl(&self.socket, &mut request(interface), &mut data) }?;
+        let settings = bytes(&data, 4, 40);
+        settings.try_into().map_err(|_| io::Error::other("settings of the wrong length"))
+    }
+
+    /// Flow control (ETHTOOL_GPAUSEPARAM): negotiated, receives and sends pause frames.
+    pub fn pause(&mut self, interface: &str) -> io::Result<(bool, bool, bool)> {
+        let mut data = [pair(ETHTOOL_GPAUSEPARAM, 0), 0];
+        // SAFETY: the kernel writes one struct ethtool_pauseparam of 16 bytes; there is room for them.
+        unsafe { ioctl(&self.socket, &mut request(interface), &mut data) }?;
+        let [a, b] = data.map(halves);
+        Ok((a.1 != 0, b.0 != 0, b.1 != 0))
+    }
+
+    /// One offload by its old command such as [`GRO`]: on or off.
+    pub fn offload(&mut self, interface: &str, command: u32) -> io::Result<bool> {
+        let mut data = [pair(command, 0)];
+        // SAFETY: the kernel writes one struct ethtool_value of 8 bytes; there is room for them.
+        unsafe { ioctl(&self.socket, &mut request(interface), &mut data) }?;
+        let [word] = data.map(halves);
+        Ok(word.1 != 0)
+    }
 }
 
 /// A request about an interface; the kernel reads at most 15 bytes of a name.
@@ -86,7 +147,8 @@ unsafe fn ioctl(socket: &OwnedFd, request: &mut libc::ifreq, data: &mut [u64]) -
     request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
     // SAFETY: the request is a live ifreq with a terminated name, whose data pointer is that of a live buffer that
     // is large enough, by the contract of this function.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, std::ptr::from_mut(request)) };
+    let result =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, std::ptr::from_mut(request)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -117,6 +179,14 @@ fn bytes(words: &[u64], start: usize, length: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_loopback_and_of_nobody() {
+        let mut ethtool = Ethtool::open().unwrap();
+        assert!(ethtool.offload("lo", GSO).unwrap());
+        assert_eq!(ethtool.rings("lo").unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+        assert_eq!(ethtool.pause("wd-nobody").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+    }
 
     #[test]
     fn loopback_has_no_statistics_and_nobody_is_no_device() {

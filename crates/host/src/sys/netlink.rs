@@ -5,12 +5,15 @@
 #![allow(unsafe_code)] // setsockopt(NETLINK_EXT_ACK) has no safe wrapper in rustix
 
 use crate::error::{Error, Result};
+use crate::sys::attributes::Attributes;
 use netlink_bindings::traits::{NetlinkRequest, Protocol};
 use netlink_bindings::utils::{IterableChunks, parse_i32, parse_u16, parse_u32};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use whydrop_model::{Text, text};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use whydrop_model::{Bounded, Text, text};
 
 const READ: Text = text!("read {object}", "读取{object}");
 
@@ -30,6 +33,10 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 const NFNL_MSG_BATCH_BEGIN: u16 = libc::NFNL_MSG_BATCH_BEGIN as u16;
 const NFNL_MSG_BATCH_END: u16 = libc::NFNL_MSG_BATCH_END as u16;
 const NLMSGERR_ATTR_MSG: u16 = 1;
+/// Length of struct genlmsghdr.
+const GENERIC_HEADER: usize = 4;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 /// A netlink socket. It belongs to the network namespace of the thread that opened it, wherever that thread goes.
 #[derive(Debug)]
@@ -51,6 +58,11 @@ impl Netlink {
         Self::open(libc::NETLINK_NETFILTER, text!("the netfilter netlink", "nfnetlink 套接字"))
     }
 
+    /// NETLINK_XFRM: IPsec. Opening it loads the module.
+    pub fn xfrm() -> Result<Self> {
+        Self::open(libc::NETLINK_XFRM, text!("the IPsec netlink", "xfrm netlink 套接字"))
+    }
+
     /// NETLINK_SOCK_DIAG: sockets.
     pub fn sock_diag() -> Result<Self> {
         Self::open(libc::NETLINK_SOCK_DIAG, text!("the socket netlink", "sock_diag netlink 套接字"))
@@ -62,7 +74,7 @@ impl Netlink {
     }
 
     fn open(protocol: libc::c_int, name: Text) -> Result<Self> {
-        let fail = |e: io::Error| Error::io(text!("open {object}", "打开 {object}"), name, &e);
+        let fail = |e: io::Error| Error::family(text!("open {object}", "打开 {object}"), name, &e);
         let number = u32::try_from(protocol).ok().and_then(std::num::NonZeroU32::new);
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,
@@ -109,7 +121,10 @@ impl Netlink {
     ) -> Result<Vec<T>> {
         for _ in 0..ATTEMPTS {
             let mut entries = Vec::new();
-            let mut collect = |reply: &[u8]| entries.extend(parse(reply));
+            let mut collect = |reply: &[u8]| {
+                entries.extend(parse(reply));
+                ControlFlow::Continue(())
+            };
             let whole = self
                 .transact(kind, NLM_F_REQUEST | NLM_F_DUMP, payload, &mut collect)
                 .map_err(|e| Error::io(READ, object, &e))?;
@@ -117,12 +132,57 @@ impl Netlink {
                 return Ok(entries);
             }
         }
-        Err(Error::new(
-            READ,
-            object,
-            text!("it changed during each of {n} reads", "{n} 次读取期间内容每次都在变化")
-                .fill(&[("n", &ATTEMPTS)]),
-        ))
+        Err(unsteady(object))
+    }
+
+    /// As [`Netlink::dump_raw`], for tables that may be too long: of more than `limit` entries only the first ones
+    /// are read, and the rest of the dump is left to end with the socket.
+    pub fn dump_at_most<T>(
+        mut self,
+        limit: usize,
+        object: Text,
+        kind: u16,
+        payload: &[u8],
+        mut parse: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Bounded<T>> {
+        for _ in 0..ATTEMPTS {
+            let mut kept = Bounded { items: Vec::new(), more: false };
+            let mut collect = |reply: &[u8]| match parse(reply) {
+                Some(_) if kept.items.len() >= limit => {
+                    kept.more = true;
+                    ControlFlow::Break(())
+                }
+                entry => {
+                    kept.items.extend(entry);
+                    ControlFlow::Continue(())
+                }
+            };
+            let whole = self
+                .transact(kind, NLM_F_REQUEST | NLM_F_DUMP, payload, &mut collect)
+                .map_err(|e| Error::io(READ, object, &e))?;
+            if whole || kept.more {
+                return Ok(kept);
+            }
+        }
+        Err(unsteady(object))
+    }
+
+    /// Number of a family of generic netlink, which the kernel gives it when its module is loaded. `object` is what
+    /// the family serves, for an error.
+    pub fn family(&mut self, name: &str, object: Text) -> Result<u16> {
+        const FIND: Text = text!("find {object}", "找到 {object}");
+        // struct genlmsghdr: CTRL_CMD_GETFAMILY, version 1; CTRL_ATTR_FAMILY_NAME (include/uapi/linux/genetlink.h).
+        let mut payload = vec![3, 1, 0, 0];
+        let length = u16::try_from(name.len() + 5).unwrap_or(u16::MAX);
+        payload.extend(length.to_ne_bytes());
+        payload.extend(CTRL_ATTR_FAMILY_NAME.to_ne_bytes());
+        payload.extend(name.bytes().chain([0]));
+        payload.resize(payload.len().next_multiple_of(4), 0);
+        let found = self.get_raw(libc::GENL_ID_CTRL as u16, &payload, |reply| {
+            Attributes::after(reply, GENERIC_HEADER)?.u16(CTRL_ATTR_FAMILY_ID)
+        });
+        let found = found.map_err(|e| Error::io(FIND, object, &e))?;
+        found.ok_or_else(|| Error::new(FIND, object, text!("no answer", "没有应答").phrase()))
     }
 
     /// Sends one request and waits for its acknowledgement. The error carries the kernel's own sentence, if it
@@ -130,12 +190,13 @@ impl Netlink {
     pub fn execute<R: NetlinkRequest>(&mut self, request: &R) -> io::Result<()> {
         let kind = self.kind_of(request)?;
         let flags = request.flags() | NLM_F_REQUEST | NLM_F_ACK;
-        self.transact(kind, flags, request.payload(), &mut |_| ()).map(drop)
+        self.transact(kind, flags, request.payload(), &mut |_| ControlFlow::Continue(())).map(drop)
     }
 
     /// As [`Netlink::execute`], with message type, further flags and payload by hand.
     pub fn execute_raw(&mut self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<()> {
-        self.transact(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload, &mut |_| ()).map(drop)
+        self.transact(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload, &mut |_| ControlFlow::Continue(()))
+            .map(drop)
     }
 
     /// Sends one request and returns what `parse` makes of its first reply; `None` if the kernel only acknowledged.
@@ -160,6 +221,7 @@ impl Netlink {
             if found.is_none() {
                 found = parse(reply);
             }
+            ControlFlow::Continue(())
         };
         self.transact(kind, NLM_F_REQUEST | NLM_F_ACK, payload, &mut keep)?;
         Ok(found)
@@ -168,6 +230,16 @@ impl Netlink {
     /// Sends messages of nf_tables as one transaction: all of them take effect, or none. The error is the first one
     /// that the kernel gave.
     pub fn batch(&mut self, messages: &[BatchMessage]) -> io::Result<()> {
+        self.transaction(messages, true)
+    }
+
+    /// As [`Netlink::batch`], but the transaction has no end, so that the kernel checks it and lets it go (as
+    /// `nft --check` does; net/netfilter/nfnetlink.c:nfnetlink_rcv_batch).
+    pub fn rehearse(&mut self, messages: &[BatchMessage]) -> io::Result<()> {
+        self.transaction(messages, false)
+    }
+
+    fn transaction(&mut self, messages: &[BatchMessage], commit: bool) -> io::Result<()> {
         // struct nfgenmsg: family, version, be16 subsystem.
         let frame = [0, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u8];
         let first = self.sequence.wrapping_add(1);
@@ -182,7 +254,9 @@ impl Netlink {
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
         self.sequence = sequence.wrapping_add(1);
-        bytes.extend(encode(NFNL_MSG_BATCH_END, NLM_F_REQUEST, self.sequence, &frame)?);
+        if commit {
+            bytes.extend(encode(NFNL_MSG_BATCH_END, NLM_F_REQUEST, self.sequence, &frame)?);
+        }
         let sent = rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &bytes, SendFlags::empty()))?;
         if sent != bytes.len() {
             return Err(io::Error::other("the transaction was cut short"));
@@ -223,13 +297,13 @@ impl Netlink {
         }
     }
 
-    /// Sends one message and reads until its end; true if no change interrupted the dump.
+    /// Sends one message and reads until its end, or until `each` has enough; true if no change interrupted the dump.
     fn transact(
         &mut self,
         kind: u16,
         flags: u16,
         payload: &[u8],
-        each: &mut dyn FnMut(&[u8]),
+        each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
         let message = encode(kind, flags, self.sequence, payload)?;
@@ -255,11 +329,83 @@ impl Netlink {
                     libc::NLMSG_DONE | libc::NLMSG_ERROR => return message.status().map(|()| whole),
                     libc::NLMSG_OVERRUN => return Err(io::Error::other("replies were lost")),
                     libc::NLMSG_NOOP => (),
-                    _ => each(message.payload),
+                    _ if each(message.payload).is_break() => return Ok(whole),
+                    _ => (),
                 }
             }
         }
     }
+}
+
+/// A dump that never came to rest.
+fn unsteady(object: Text) -> Error {
+    let why = text!("it changed during each of {n} reads", "{n} 次读取期间内容每次都在变化");
+    Error::new(READ, object, why.fill(&[("n", &ATTEMPTS)]))
+}
+
+/// A netlink socket that only listens to announcements. It belongs to the namespace in which it was opened.
+#[derive(Debug)]
+pub struct Subscription(Netlink);
+
+impl Subscription {
+    /// Announcements of rtnetlink to groups of these numbers, RTNLGRP_*, of the first 32. Needs no privilege.
+    pub fn route(groups: &[u32]) -> Result<Self> {
+        Self::open(Netlink::route()?, groups)
+    }
+
+    /// The same of nfnetlink, NFNLGRP_*. Needs CAP_NET_ADMIN.
+    pub fn netfilter(groups: &[u32]) -> Result<Self> {
+        Self::open(Netlink::netfilter()?, groups)
+    }
+
+    fn open(netlink: Netlink, groups: &[u32]) -> Result<Self> {
+        let bits = groups.iter().filter_map(|group| 1u32.checked_shl(group.checked_sub(1)?));
+        let address = SocketAddrNetlink::new(0, bits.fold(0, |all, bit| all | bit));
+        rustix::net::bind(&netlink.socket, &address).map_err(|e| {
+            let object = text!("announcements of the kernel", "内核通知");
+            Error::io(text!("listen to {object}", "监听{object}"), object, &e.into())
+        })?;
+        Ok(Self(netlink))
+    }
+
+    /// Gives `each` what has been announced so far, without waiting. False if the socket was full and the kernel threw
+    /// some away, or cannot be read.
+    pub fn drain(&mut self, mut each: impl FnMut(Announced<'_>)) -> bool {
+        let Netlink { socket, buffer, .. } = &mut self.0;
+        let mut whole = true;
+        loop {
+            let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+            let received =
+                rustix::io::retry_on_intr(|| rustix::net::recv(&*socket, buffer.as_mut_slice(), flags));
+            match received {
+                Ok((_, length)) => match buffer.get(..length) {
+                    Some(datagram) => Messages(datagram).for_each(|m| each(m.announced())),
+                    None => whole = false,
+                },
+                Err(rustix::io::Errno::AGAIN) => return whole,
+                // The error is told once; the announcements that fitted are still there.
+                Err(rustix::io::Errno::NOBUFS) => whole = false,
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+impl AsFd for Subscription {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.socket.as_fd()
+    }
+}
+
+/// What the kernel announced.
+#[derive(Clone, Copy, Debug)]
+pub struct Announced<'a> {
+    /// Message type.
+    pub kind: u16,
+    /// Port of the socket whose request it follows from; 0 if it follows from none, or the kernel does not tell.
+    pub port: u32,
+    /// Payload, without the netlink header.
+    pub payload: &'a [u8],
 }
 
 /// One message of a transaction.
@@ -290,10 +436,15 @@ struct Message<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
+    port: u32,
     payload: &'a [u8],
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
+    fn announced(&self) -> Announced<'a> {
+        Announced { kind: self.kind, port: self.port, payload: self.payload }
+    }
+
     /// What an NLMSG_ERROR or NLMSG_DONE says: an errno, 0 for success, with the kernel's sentence where it gave one.
     fn status(&self) -> io::Result<()> {
         // Some dumps end in an NLMSG_DONE without a code.
@@ -353,6 +504,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: parse_u16(self.0.get(4..)?)?,
             flags: parse_u16(self.0.get(6..)?)?,
             sequence: parse_u32(self.0.get(8..)?)?,
+            port: parse_u32(self.0.get(12..)?)?,
             payload: self.0.get(HEADER..length)?,
         };
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or(&[]);
@@ -387,8 +539,13 @@ mod tests {
         payload.extend([0; HEADER]);
         payload.extend([11, 0, 1, 0]);
         payload.extend(b"no dev\0");
-        let message =
-            Message { kind: 2, flags: NLM_F_CAPPED | NLM_F_ACK_TLVS, sequence: 1, payload: &payload };
+        let message = Message {
+            kind: 2,
+            flags: NLM_F_CAPPED | NLM_F_ACK_TLVS,
+            sequence: 1,
+            port: 0,
+            payload: &payload,
+        };
         let error = message.status().unwrap_err();
         assert!(error.to_string().starts_with("no dev: "), "{error}");
         assert_eq!(errno(&error), Some(libc::ENODEV));

@@ -1,28 +1,30 @@
 //! The first two steps of the ladder: the BPF program of `bpf/drops.bpf.c`, attached as tp_btf or as raw_tp.
-#![allow(unsafe_code)] // malloc_trim has no safe wrapper
 
 use super::btf::Blob;
+use super::calls::{self, Calls};
+use super::flows::Flows;
 use super::layout::{SHAPE_BYTES, Sample, Shape};
 use super::loader;
+use super::losses::{Losses, Lost};
+use super::maps;
 use super::names::Names;
-use super::reasons::Reasons;
-use super::signals::{self, Signals};
-use super::{Source, Step, Totals, TraceOptions, clock_offset, packet};
+use super::reasons::{self, Reasons};
+use super::signals::Signals;
+use super::tracepoints::{self, Attached};
+use super::{Source, Step, Totals, TraceOptions, clock_offset, monotonic_ns, packet};
 use crate::error::{Error, Result};
-use aya::maps::{
-    HashMap as BpfHashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
-};
+use crate::sys::memory;
+use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfError, Endianness, include_bytes_aligned};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use whydrop_model::drops::Signal;
-use whydrop_model::{DropCount, DropEvent, Phrase, Text, text};
+use whydrop_model::{DropCount, DropEvent, FlowLog, Phrase, Reading, Text, text};
 
 /// Compiled from `bpf/` by `cargo xtask bpf`; CI compares the hash of its sources.
-static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/drops.bpf.o");
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/drops.bpf.o");
 /// What is loaded, with what it needs, for errors.
 const NEEDS: Text = text!(
     "the BPF program (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)",
@@ -31,43 +33,42 @@ const NEEDS: Text = text!(
 const TRACEPOINT: &str = "kfree_skb";
 /// Samples taken from the ring in one poll, so that a storm cannot hold the caller.
 const PER_POLL: usize = 16_384;
-/// Indices of the map `losses`.
-const LOSS_SHAPE: u32 = 0;
-const LOSS_RING: u32 = 1;
+/// Shapes of drops that are counted apart; each takes some 100 bytes and 8 more per CPU.
+const FEWEST_SHAPES: usize = 4096;
+const SHAPES_PER_NETNS: usize = 16;
+const MOST_SHAPES: usize = 65_536;
+/// Signals that are counted apart, by namespace and interface.
+const FEWEST_SIGNALS: usize = 1024;
+const SIGNALS_PER_NETNS: usize = 8;
+/// Conversations that are counted apart, of some 400 bytes each.
+const FEWEST_FLOWS: usize = 4096;
+const FLOWS_PER_NETNS: usize = 64;
+const MOST_FLOWS: usize = 16_384;
 
 /// A loaded and attached program with its maps.
 pub struct BpfSource {
-    /// Detaches when dropped; the maps and `program` live on.
-    attached: Option<Ebpf>,
-    program: OwnedFd,
+    /// Detaches when dropped.
+    attached: Ebpf,
     ring: RingBuf<MapData>,
     counts: PerCpuHashMap<MapData, [u8; SHAPE_BYTES], u64>,
-    losses: PerCpuArray<MapData, u64>,
+    losses: Losses,
     names: Names,
     signals: Signals,
-    /// What had been counted when the count began, and when it ended, if it has.
-    baseline: Counted,
-    held: Option<Counted>,
+    flows: Option<Flows>,
+    /// What the programs had lost when the count began.
+    lost_before: Lost,
+    /// What had been counted when it ended, if it has, and when that was (CLOCK_MONOTONIC).
+    held: Option<(u64, Counted)>,
     /// Names of interfaces as samples showed them: by namespace and index.
     interfaces: HashMap<(Option<u64>, u32), String>,
 }
 
-/// The kernel's counts, which only rise, at one moment.
+/// The kernel's counts, which rise from the begin of a window on, at one moment.
 #[derive(Default)]
 struct Counted {
     counts: HashMap<[u8; SHAPE_BYTES], u64>,
     signals: Vec<Signal>,
-    /// Shapes without room, samples without room, runs that the kernel skipped.
-    lost: [u64; 3],
-}
-
-impl Counted {
-    /// What the tracer itself lost in between.
-    fn lost_since(&self, before: &Self) -> [u64; 3] {
-        let mut lost = self.lost;
-        lost.iter_mut().zip(before.lost).for_each(|(now, before)| *now = now.saturating_sub(before));
-        lost
-    }
+    lost: Lost,
 }
 
 impl BpfSource {
@@ -77,26 +78,30 @@ impl BpfSource {
         let mut names = Names::start(options.owners);
         let only_targets = u8::from(!options.netns.is_empty());
         let with_stack = u8::from(options.stacks);
-        let (btf, reasons) = kernel_types()?;
+        let Types { btf, reasons, reset_reasons } = kernel_types()?;
         names.reasons = reasons;
         let mut ebpf = loader::without_types()
             .btf(Some(&btf))
             .override_global("only_targets", &only_targets, true)
             .override_global("with_stack", &with_stack, true)
+            .override_global("watched_calls", &calls::numbers(), true)
+            .map_max_entries("targets", sized(options, 1, 1, usize::MAX))
+            .map_max_entries("counts", sized(options, FEWEST_SHAPES, SHAPES_PER_NETNS, MOST_SHAPES))
+            .map_max_entries("signals", sized(options, FEWEST_SIGNALS, SIGNALS_PER_NETNS, usize::MAX))
+            .map_max_entries("flows", flows_kept(options))
             .load(OBJECT)
             .map_err(|e| load_error(&e))?;
         fill_targets(&mut ebpf, &options.netns)?;
         let program = attach(&mut ebpf, step, &btf).map_err(|e| program_error(&e))?;
-        let unwatched = signals::attach(&mut ebpf);
-        let mut take = |name: &str| {
-            ebpf.take_map(name).ok_or_else(|| {
-                Error::new(
-                    text!("find {object}", "找到 {object}"),
-                    text!("the BPF map {name}", "BPF 映射 {name}").fill(&[("name", &name)]),
-                    text!("not in the object", "目标文件中没有它").phrase(),
-                )
-            })
-        };
+        let mut attached = Attached::default();
+        attached.raw(&mut ebpf, tracepoints::RETRANSMIT);
+        tracepoints::SIGNALS.into_iter().for_each(|signal| attached.raw(&mut ebpf, signal));
+        let unwatched = attached.unwatched();
+        if options.flows {
+            attached.states(&mut ebpf, step, &btf);
+            tracepoints::FLOWS.into_iter().for_each(|signal| attached.raw(&mut ebpf, signal));
+        }
+        let mut take = |name: &str| take(&mut ebpf, name);
         let map_error = |e: aya::maps::MapError| {
             Error::new(
                 text!("open {object}", "打开 {object}"),
@@ -104,29 +109,26 @@ impl BpfSource {
                 Phrase::same(e.to_string()),
             )
         };
+        // The kernel's types were some MiB in small pieces.
         drop(btf);
-        give_memory_back();
+        memory::give_back();
         Ok(Self {
             ring: RingBuf::try_from(take("samples")?).map_err(map_error)?,
             counts: PerCpuHashMap::try_from(take("counts")?).map_err(map_error)?,
-            losses: PerCpuArray::try_from(take("losses")?).map_err(map_error)?,
             signals: Signals::new(take("signals")?, unwatched)?,
-            attached: Some(ebpf),
-            program,
+            flows: if options.flows {
+                let maps = [take("flows")?, take("folded_flows")?, take("repeats")?, take("troubled")?];
+                Some(Flows::new(maps, &attached, reset_reasons)?)
+            } else {
+                None
+            },
+            losses: Losses::new(take("losses")?, program, attached.programs)?,
+            attached: ebpf,
             names,
-            baseline: Counted::default(),
+            lost_before: Lost::default(),
             held: None,
             interfaces: HashMap::new(),
         })
-    }
-
-    /// Runs of the program that the kernel skipped because it was running already on that CPU (an interrupt
-    /// dropped a packet while a drop was being counted). Kernels before 5.12 do not tell.
-    fn skipped(&self) -> Option<u64> {
-        let fdinfo =
-            fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", self.program.as_raw_fd())).ok()?;
-        let line = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-        line.trim().parse().ok()
     }
 
     fn event(&mut self, sample: Sample, clock_offset: u64) -> DropEvent {
@@ -163,7 +165,6 @@ impl BpfSource {
         let mut rows: BTreeMap<Row, DropCount> = BTreeMap::new();
         for (bytes, total) in &now.counts {
             let shape = Shape::parse(bytes);
-            let drops = total.saturating_sub(self.baseline.counts.get(bytes).copied().unwrap_or(0));
             let reason = self.names.reason(shape.reason);
             let (function, _) = self.names.function(shape.location);
             let way = shape.direction.map(|d| d as u8);
@@ -189,15 +190,14 @@ impl BpfSource {
                 multicast: shape.multicast,
                 drops: 0,
             });
-            row.drops += drops;
+            row.drops += total;
         }
-        let [without_room, ..] = now.lost_since(&self.baseline);
-        let other =
-            DropCount { reason: super::OTHER.to_owned(), drops: without_room, ..DropCount::default() };
+        let drops = now.lost.since(&self.lost_before).nameless_drops();
+        let other = DropCount { reason: super::OTHER.to_owned(), drops, ..DropCount::default() };
         rows.into_values().chain([other]).filter(|row| row.drops > 0).collect()
     }
 
-    /// What was counted since the program was attached.
+    /// What was counted since the maps were emptied, and lost since the programs were attached.
     fn counted(&self) -> Result<Counted> {
         let entry = |entry: std::result::Result<([u8; SHAPE_BYTES], PerCpuValues<u64>), MapError>| {
             let (bytes, per_cpu) = entry.map_err(|e| {
@@ -210,23 +210,7 @@ impl BpfSource {
             Ok((bytes, per_cpu.iter().sum()))
         };
         let counts = self.counts.iter().map(entry).collect::<Result<_>>()?;
-        Ok(Counted { counts, signals: self.signals.counts()?, lost: self.losses()? })
-    }
-
-    /// What the tracer itself lost since it was attached, in the order of [`Counted::lost`].
-    fn losses(&self) -> Result<[u64; 3]> {
-        Ok([self.lost(LOSS_SHAPE)?, self.lost(LOSS_RING)?, self.skipped().into_iter().sum()])
-    }
-
-    fn lost(&self, index: u32) -> Result<u64> {
-        let per_cpu = self.losses.get(&index, 0);
-        per_cpu.map(|values| values.iter().sum()).map_err(|e| {
-            Error::new(
-                text!("read {object}", "读取{object}"),
-                text!("the tracer's losses", "追踪器自身的遗漏数"),
-                Phrase::same(e.to_string()),
-            )
-        })
+        Ok(Counted { counts, signals: self.signals.counts()?, lost: self.losses.now()? })
     }
 }
 
@@ -235,8 +219,15 @@ impl Source for BpfSource {
         let offset = clock_offset();
         for _ in 0..PER_POLL {
             let Some(sample) = self.ring.next().and_then(|bytes| Sample::parse(&bytes)) else { break };
+            // The counts of its end are read already: a later sample would be a drop beyond them.
+            if self.held.as_ref().is_some_and(|(ended_ns, _)| sample.monotonic_ns > *ended_ns) {
+                continue;
+            }
             let event = self.event(sample, offset);
             sink(event);
+        }
+        if let Some(flows) = &mut self.flows {
+            flows.poll();
         }
         Ok(())
     }
@@ -246,36 +237,101 @@ impl Source for BpfSource {
         Ok(self.rows(&now))
     }
 
+    fn flows(&mut self) -> Result<Option<FlowLog>> {
+        self.flows.as_ref().map(Flows::so_far).transpose()
+    }
+
     fn restart(&mut self) -> Result<()> {
-        self.baseline = self.counted()?;
+        maps::empty_per_cpu(&mut self.counts).map_err(|e| {
+            Error::new(
+                text!("empty {object}", "清空{object}"),
+                text!("the drop counts", "丢包计数"),
+                Phrase::same(e.to_string()),
+            )
+        })?;
+        self.signals.restart()?;
+        self.flows.as_mut().map_or(Ok(()), Flows::restart)?;
         while self.ring.next().is_some() {}
+        // An index may be another interface's by now.
+        self.interfaces.clear();
+        self.lost_before = self.losses.now()?;
+        self.held = None;
+        Ok(())
+    }
+
+    fn watch_calls(&mut self) -> Result<()> {
+        let Some(flows) = &mut self.flows else { return Ok(()) };
+        let ebpf = &mut self.attached;
+        let mut attached = Attached::default();
+        attached.raw(ebpf, tracepoints::CALLS);
+        flows.calls = match attached.state.get(tracepoints::CALLS.0) {
+            Some(Reading::Present(())) => Reading::Present(Calls::new(take(ebpf, "calls")?)?),
+            Some(Reading::Absent(why) | Reading::Failed(why)) => Reading::Failed(why.clone()),
+            Some(Reading::Denied(needs)) => Reading::Denied(needs.clone()),
+            None => return Ok(()),
+        };
+        self.losses.also_calls(attached.programs);
         Ok(())
     }
 
     fn hold(&mut self) -> Result<()> {
-        self.held = Some(self.counted()?);
-        Ok(())
+        let ended_ns = monotonic_ns();
+        self.held = Some((ended_ns, self.counted()?));
+        self.flows.as_mut().map_or(Ok(()), Flows::hold)
     }
 
-    fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
-        self.attached = None;
+    fn totals(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         self.poll(sink)?;
-        let now = match self.held.take() {
-            Some(held) => held,
+        let now = match &mut self.held {
+            Some((_, held)) => std::mem::take(held),
             None => self.counted()?,
         };
-        let [_, unsampled, skipped] = now.lost_since(&self.baseline);
+        let lost = now.lost.since(&self.lost_before);
+        let mut missing = [self.names.failed(), self.signals.unwatched.clone()].concat();
+        if lost.signals() > 0 {
+            missing.push(format!("{} signals found no room to be counted", lost.signals()));
+        }
         Ok(Totals {
             counts: self.rows(&now),
-            lost: skipped + unsampled,
-            missing: [self.names.failed(), self.signals.unwatched.clone()].concat(),
-            signals: signals::since(now.signals, &self.baseline.signals),
+            counts_lost: lost.nameless_drops() + lost.skipped_drops(),
+            samples_lost: lost.samples(),
+            missing,
+            signals: now.signals,
+            flows: self.flows.as_mut().map(|flows| flows.totals(&lost)).transpose()?,
         })
     }
 }
 
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).ok_or_else(|| {
+        Error::new(
+            text!("find {object}", "找到 {object}"),
+            text!("the BPF map {name}", "BPF 映射 {name}").fill(&[("name", &name)]),
+            text!("not in the object", "目标文件中没有它").phrase(),
+        )
+    })
+}
+
+/// Entries of a map: so many for each namespace, within limits.
+fn sized(options: &TraceOptions, fewest: usize, per_netns: usize, most: usize) -> u32 {
+    let wanted = options.netns.len().saturating_mul(per_netns).clamp(fewest, most);
+    u32::try_from(wanted).unwrap_or(u32::MAX)
+}
+
+/// A map cannot be without entries, but where nobody asks for conversations one is enough.
+fn flows_kept(options: &TraceOptions) -> u32 {
+    if options.flows { sized(options, FEWEST_FLOWS, FLOWS_PER_NETNS, MOST_FLOWS) } else { 1 }
+}
+
+/// What is known of the running kernel's types.
+struct Types {
+    btf: Btf,
+    reasons: Reasons,
+    reset_reasons: HashMap<u32, String>,
+}
+
 /// The types that the program mentions, and the reasons. What they are found in is gone before anything is loaded.
-fn kernel_types() -> Result<(Btf, Reasons)> {
+fn kernel_types() -> Result<Types> {
     let fail = |reason: Phrase| {
         Error::new(
             text!("read {object}", "读取{object}"),
@@ -285,16 +341,39 @@ fn kernel_types() -> Result<(Btf, Reasons)> {
     };
     let kernel = Blob::read("vmlinux")?;
     let cut = kernel
-        .for_program(OBJECT, &[&format!("btf_trace_{TRACEPOINT}")])
+        .for_program(
+            OBJECT,
+            &[TRACEPOINT, tracepoints::name(tracepoints::STATES)]
+                .map(trace_type)
+                .each_ref()
+                .map(String::as_str),
+        )
         .ok_or_else(|| fail(text!("it contradicts itself", "其内容自相矛盾").phrase()))?;
-    let reasons = Reasons::of(&kernel);
+    let (reasons, reset_reasons) = (Reasons::of(&kernel), reasons::of_resets(&kernel));
     drop(kernel);
     let btf = Btf::parse(&cut, Endianness::default()).map_err(|e| fail(Phrase::same(e.to_string())))?;
-    Ok((btf, reasons))
+    Ok(Types { btf, reasons, reset_reasons })
 }
 
+/// The type by which the kernel knows the arguments of a tracepoint.
+fn trace_type(tracepoint: &str) -> String {
+    format!("btf_trace_{tracepoint}")
+}
+
+/// Attaches both programs of drops and gives the second, of which the kernel tells what it skipped.
 fn attach(ebpf: &mut Ebpf, step: Step, btf: &Btf) -> std::result::Result<OwnedFd, ProgramError> {
-    let name = if step == Step::TpBtf { "drop_tp_btf" } else { "drop_raw_tp" };
+    let [inner, outer] =
+        if step == Step::TpBtf { ["inner_tp_btf", "drop_tp_btf"] } else { ["inner_raw_tp", "drop_raw_tp"] };
+    attach_drops(ebpf, step, btf, inner)?;
+    attach_drops(ebpf, step, btf, outer)
+}
+
+fn attach_drops(
+    ebpf: &mut Ebpf,
+    step: Step,
+    btf: &Btf,
+    name: &str,
+) -> std::result::Result<OwnedFd, ProgramError> {
     let program = ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?;
     if step == Step::TpBtf {
         let program: &mut BtfTracePoint = program.try_into()?;
@@ -330,17 +409,8 @@ fn fill_targets(ebpf: &mut Ebpf, netns: &[u64]) -> Result<()> {
     Ok(())
 }
 
-/// The kernel's types were some MiB in small pieces, which glibc would keep for the rest of the run.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointer, and only releases memory that nobody uses.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. If it cannot be raised the load itself will say so.
-fn raise_memlock() {
+pub(super) fn raise_memlock() {
     let hard = getrlimit(Resource::Memlock).maximum;
     if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
         let _ = setrlimit(Resource::Memlock, Rlimit { current: hard, maximum: hard });

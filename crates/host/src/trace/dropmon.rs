@@ -17,10 +17,6 @@ use whydrop_model::{DropCount, DropEvent, Text};
 
 const NAME: &str = "NET_DM";
 /// include/uapi/linux/genetlink.h.
-const CTRL: u16 = libc::GENL_ID_CTRL as u16;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const GENERIC_HEADER: usize = 4;
 const NETLINK_HEADER: usize = 16;
 /// The group of this family is number 1 on every kernel (net/netlink/genetlink.c), unlike that of any other.
@@ -73,7 +69,8 @@ impl DropMonitor {
     /// Configures and starts it. There is one for the whole machine: fails if another program uses it.
     pub fn start() -> Result<Self> {
         let mut netlink = Netlink::generic()?;
-        let family = find_family(&mut netlink)?;
+        let family = netlink
+            .family(NAME, text!("the drop monitor (module drop_monitor)", "drop_monitor（内核模块）"))?;
         let alerts = subscribe()?;
         let mut monitor = Self {
             netlink,
@@ -92,13 +89,21 @@ impl DropMonitor {
             attribute(QUEUE_LEN, &QUEUE.to_ne_bytes()),
         ];
         monitor.command(text!("configure {object}", "配置 {object}"), CONFIG, &config.concat())?;
+        monitor.start_again()?;
+        Ok(monitor)
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        if !self.stopped {
+            return Ok(());
+        }
         // Hardware drops need devlink; without it software drops are still worth having.
         let both = [attribute(SW_DROPS, &[]), attribute(HW_DROPS, &[])].concat();
-        if monitor.command(text!("start {object}", "启动 {object}"), START, &both).is_err() {
-            monitor.command(text!("start {object}", "启动 {object}"), START, &attribute(SW_DROPS, &[]))?;
+        if self.command(text!("start {object}", "启动 {object}"), START, &both).is_err() {
+            self.command(text!("start {object}", "启动 {object}"), START, &attribute(SW_DROPS, &[]))?;
         }
-        monitor.stopped = false;
-        Ok(monitor)
+        self.stopped = false;
+        Ok(())
     }
 
     fn command(&mut self, operation: Text, command: u8, attributes: &[u8]) -> Result<()> {
@@ -182,6 +187,7 @@ impl Source for DropMonitor {
     }
 
     fn restart(&mut self) -> Result<()> {
+        self.start_again()?;
         self.poll(&mut drop)?;
         self.tally = Tally::default();
         self.lost_before = self.kernel_lost()?;
@@ -193,15 +199,16 @@ impl Source for DropMonitor {
         self.stop()
     }
 
-    fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
-        self.stop()?;
+    fn totals(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         self.poll(sink)?;
         let lost = self.kernel_lost()?.saturating_sub(self.lost_before);
         Ok(Totals {
             counts: self.tally.rows(),
-            lost: lost + self.lost_here,
+            counts_lost: lost + self.lost_here + self.tally.nameless(),
+            samples_lost: 0,
             missing: vec![],
             signals: vec![],
+            flows: None,
         })
     }
 }
@@ -211,29 +218,6 @@ impl Drop for DropMonitor {
         // Left running it would cost every drop of the machine a message that nobody reads; nobody is to be told.
         let _ = self.stop();
     }
-}
-
-fn find_family(netlink: &mut Netlink) -> Result<u16> {
-    let name = attribute(CTRL_ATTR_FAMILY_NAME, format!("{NAME}\0").as_bytes());
-    let payload = [&[CTRL_CMD_GETFAMILY, 1, 0, 0], name.as_slice()].concat();
-    let found = netlink.get_raw(CTRL, &payload, |reply| {
-        let mut attributes = IterableChunks::new(reply.get(GENERIC_HEADER..)?);
-        attributes.find(|(header, _)| header.r#type == CTRL_ATTR_FAMILY_ID).and_then(|(_, id)| parse_u16(id))
-    });
-    let found = found.map_err(|e| {
-        Error::io(
-            text!("find {object}", "找到 {object}"),
-            text!("the drop monitor (module drop_monitor)", "drop_monitor（内核模块）"),
-            &e,
-        )
-    })?;
-    found.ok_or_else(|| {
-        Error::new(
-            text!("find {object}", "找到 {object}"),
-            text!("the drop monitor (module drop_monitor)", "drop_monitor（内核模块）"),
-            text!("no answer", "没有应答").phrase(),
-        )
-    })
 }
 
 fn subscribe() -> Result<OwnedFd> {

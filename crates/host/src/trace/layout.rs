@@ -123,11 +123,12 @@ impl Sample {
     }
 }
 
-/// Reads native-endian numbers; zeros behind the end, which [`Sample::parse`] has ruled out.
-struct Reader<'a>(&'a [u8]);
+/// Reads native-endian numbers; zeros behind the end, which whoever reads has ruled out.
+pub struct Reader<'a>(pub &'a [u8]);
 
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
+    /// Next bytes.
+    pub fn take<const N: usize>(&mut self) -> [u8; N] {
         match self.0.split_first_chunk::<N>() {
             Some((head, rest)) => {
                 self.0 = rest;
@@ -137,11 +138,13 @@ impl Reader<'_> {
         }
     }
 
-    fn u32(&mut self) -> u32 {
+    /// Next number.
+    pub fn u32(&mut self) -> u32 {
         u32::from_ne_bytes(self.take())
     }
 
-    fn u64(&mut self) -> u64 {
+    /// Next number.
+    pub fn u64(&mut self) -> u64 {
         u64::from_ne_bytes(self.take())
     }
 }

@@ -5,9 +5,14 @@
 
 mod bpf;
 mod btf;
+mod calls;
 mod dropmon;
+mod flow_layout;
+mod flows;
 mod layout;
 mod loader;
+mod losses;
+mod maps;
 mod names;
 mod owner;
 mod packet;
@@ -16,6 +21,9 @@ mod signals;
 mod symbols;
 mod tally;
 mod tracefs;
+mod tracepoints;
+#[cfg(test)]
+mod verifier;
 
 use crate::error::{Error, Result};
 use rustix::time::{ClockId, clock_gettime};
@@ -23,8 +31,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use whydrop_model::drops::Signal;
-use whydrop_model::{DropCount, DropEvent, DropLog, Lang, Phrase, text};
+use whydrop_model::{DropCount, DropEvent, DropLog, FlowLog, Lang, Phrase, Reading, text};
 
+/// What the kernel asks for before it lets BPF programs in.
+pub const NEEDED: &str = "CAP_BPF and CAP_PERFMON";
 /// Reason of the row that holds the drops for whose shape the count map had no room.
 pub const OTHER: &str = "OTHER";
 /// How often a recording looks at its ring: long enough to cost nothing, short enough for the ring to hold.
@@ -82,13 +92,15 @@ pub struct TraceOptions {
     pub stacks: bool,
     /// Look for the processes that own the sockets of sampled packets; walks /proc at most every two seconds.
     pub owners: bool,
+    /// Watch conversations, too.
+    pub flows: bool,
     /// Step to begin with; those above are left out.
     pub from: Step,
 }
 
 impl Default for TraceOptions {
     fn default() -> Self {
-        Self { netns: vec![], stacks: true, owners: false, from: Step::TpBtf }
+        Self { netns: vec![], stacks: true, owners: false, flows: false, from: Step::TpBtf }
     }
 }
 
@@ -140,10 +152,23 @@ pub fn knows_reason(name: &str) -> bool {
 /// What a source counted until its end.
 struct Totals {
     counts: Vec<DropCount>,
-    lost: u64,
+    /// Drops without a row that says where.
+    counts_lost: u64,
+    /// Drops whose packet was wanted and not kept.
+    samples_lost: u64,
     /// Names that could not be read and signals that could not be watched, each with the reason.
     missing: Vec<String>,
     signals: Vec<Signal>,
+    /// None where the step sees no conversations, or nobody asked for them.
+    flows: Option<FlowLog>,
+}
+
+/// What a tracer saw.
+pub struct Traced {
+    /// Drops.
+    pub drops: DropLog,
+    /// Conversations; denied or failed on the steps without BPF, which do not see them.
+    pub flows: Reading<FlowLog>,
 }
 
 /// One step of the ladder at work.
@@ -152,12 +177,20 @@ trait Source: Send {
     fn poll(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<()>;
     /// What was counted so far.
     fn counts(&mut self) -> Result<Vec<DropCount>>;
-    /// Counts from zero again, and forgets the samples that were not handed over.
+    /// What conversations told so far; none where the step sees none, or nobody asked for them.
+    fn flows(&mut self) -> Result<Option<FlowLog>> {
+        Ok(None)
+    }
+    /// Counts from zero, also if it was held, and forgets the samples that were not handed over.
     fn restart(&mut self) -> Result<()>;
-    /// Counts nothing more.
+    /// Watches system calls that fail, with the conversations, if the step sees these.
+    fn watch_calls(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Counts nothing more until [`Source::restart`].
     fn hold(&mut self) -> Result<()>;
-    /// Stops, hands over the last samples, and counts.
-    fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals>;
+    /// Once it is held: hands over the last samples, and what was counted.
+    fn totals(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals>;
 }
 
 /// A running tracer. Dropping it stops it.
@@ -204,54 +237,92 @@ impl Tracer {
         self.source.counts()
     }
 
+    /// Conversations so far, without the repeated segments and the failed calls; none where they are not watched.
+    pub fn flows(&mut self) -> Result<Option<FlowLog>> {
+        self.source.flows()
+    }
+
     /// Counts from zero again.
     fn restart(&mut self) -> Result<()> {
         self.source.restart()?;
         self.started = Instant::now();
+        self.held_after = None;
         Ok(())
     }
 
-    /// Counts nothing more; at once, while stopping takes the kernel some time.
-    fn hold(&mut self) -> Result<()> {
-        self.held_after = Some(self.started.elapsed());
-        self.source.hold()
+    /// Watches system calls that fail from now on: slows every system call of the machine.
+    fn watch_calls(&mut self) -> Result<()> {
+        self.source.watch_calls()
     }
 
-    /// Stops. The last samples go to `sink`; the log holds the counts, and no samples.
-    pub fn stop(mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<DropLog> {
-        let seconds = self.held_after.unwrap_or_else(|| self.started.elapsed()).as_secs_f64();
-        let totals = self.source.finish(sink)?;
-        Ok(DropLog {
+    /// Counts nothing more; at once, while stopping takes the kernel some time. Gives how long it counted.
+    fn hold(&mut self) -> Result<Duration> {
+        let counted = self.started.elapsed();
+        self.source.hold()?;
+        self.held_after = Some(counted);
+        Ok(counted)
+    }
+
+    /// Stops. The last samples of drops go to `sink`; their log holds the counts, and no samples.
+    pub fn stop(mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Traced> {
+        self.window(sink)
+    }
+
+    /// What was seen since it started or was restarted, as [`Tracer::stop`]; nothing more is counted.
+    fn window(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Traced> {
+        let counted = match self.held_after {
+            Some(counted) => counted,
+            None => self.hold()?,
+        };
+        let seconds = counted.as_secs_f64();
+        let totals = self.source.totals(sink)?;
+        let drops = DropLog {
             step: self.step.word().to_owned(),
             counts: totals.counts,
             sampled: vec![],
-            tracer_lost: totals.lost,
+            tracer_lost: totals.counts_lost + totals.samples_lost,
+            counts_lost: totals.counts_lost,
             seconds,
             signals: totals.signals,
             refused: [self.refused.words(), totals.missing].concat(),
-        })
+        };
+        let flows = match totals.flows {
+            Some(flows) => Reading::Present(flows),
+            None if self.refused.is_denied() => Reading::Denied(NEEDED.to_owned()),
+            None => Reading::Failed(format!("{} shows no conversations", self.step.word())),
+        };
+        Ok(Traced { drops, flows })
     }
 
     /// Goes on in a thread of its own until [`Recording::stop`].
     pub fn record(self) -> Recording {
         let (commands, received) = channel();
-        let thread = thread::spawn(move || record(self, &received));
+        let thread = Some(thread::spawn(move || record(self, &received)));
         Recording { commands, thread }
     }
 }
 
-/// A tracer that keeps its samples, on a thread of its own.
+/// A tracer that keeps its samples, on a thread of its own. Dropping it stops it.
 pub struct Recording {
     commands: Sender<Command>,
-    thread: JoinHandle<Result<DropLog>>,
+    /// None once it was stopped.
+    thread: Option<JoinHandle<Result<Traced>>>,
 }
 
 /// What a recording is told.
 enum Command {
     /// Begin anew, and answer.
     Restart(Sender<()>),
+    /// Watch system calls, too, and answer.
+    WatchCalls(Sender<()>),
     /// Count nothing more, and answer.
     Hold(Sender<()>),
+    /// Say what was counted so far.
+    Look(Sender<Vec<DropCount>>),
+    /// Say what conversations told so far.
+    Flows(Sender<Option<FlowLog>>),
+    /// Say everything, and wait for the next window.
+    Window(Sender<Traced>),
     Stop,
 }
 
@@ -259,35 +330,70 @@ impl Recording {
     /// Forgets all that was seen so far; returns when what follows is counted from zero. A thread that has ended tells
     /// why at [`Recording::stop`].
     pub fn restart(&self) {
-        self.tell(Command::Restart);
+        let _ = self.tell(Command::Restart);
+    }
+
+    /// Watches system calls that fail, too: slows every system call of the machine.
+    pub fn watch_calls(&self) {
+        let _ = self.tell(Command::WatchCalls);
     }
 
     /// Returns when nothing more is counted; the end of a window, before what else belongs to its end is read.
     pub fn hold(&self) {
-        self.tell(Command::Hold);
+        let _ = self.tell(Command::Hold);
     }
 
-    fn tell(&self, command: fn(Sender<()>) -> Command) {
+    /// Every drop counted so far; empty if the thread has ended, which tells why at [`Recording::stop`].
+    pub fn counts(&self) -> Vec<DropCount> {
+        self.tell(Command::Look).into_iter().flatten().collect()
+    }
+
+    /// Conversations so far, as [`Tracer::flows`]; none if the thread has ended.
+    pub fn flows(&self) -> Option<FlowLog> {
+        self.tell(Command::Flows).flatten()
+    }
+
+    /// The thread's answer; none if it has ended.
+    fn tell<T>(&self, command: fn(Sender<T>) -> Command) -> Option<T> {
         let (done, answer) = channel();
-        if self.commands.send(command(done)).is_ok() {
-            let _ = answer.recv();
-        }
+        self.commands.send(command(done)).ok()?;
+        answer.recv().ok()
+    }
+
+    /// Ends the window and gives everything; what comes later is nobody's until [`Recording::restart`]. None if the
+    /// thread has ended, which tells why at [`Recording::stop`].
+    pub fn window(&self) -> Option<Traced> {
+        self.tell(Command::Window)
     }
 
     /// Stops and gives everything.
-    pub fn stop(self) -> Result<DropLog> {
-        let _ = self.commands.send(Command::Stop);
-        self.thread.join().unwrap_or_else(|_| {
+    pub fn stop(mut self) -> Result<Traced> {
+        let ended = || {
             Err(Error::new(
                 text!("record {object}", "记录{object}"),
                 text!("drop events", "丢包事件"),
                 text!("the tracer's thread ended", "追踪线程已退出").phrase(),
             ))
-        })
+        };
+        self.end().unwrap_or_else(ended)
+    }
+
+    /// Ends the thread; none if it has panicked, or was ended before.
+    fn end(&mut self) -> Option<Result<Traced>> {
+        let thread = self.thread.take()?;
+        let _ = self.commands.send(Command::Stop);
+        thread.join().ok()
     }
 }
 
-fn record(mut tracer: Tracer, commands: &Receiver<Command>) -> Result<DropLog> {
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // What it saw is wanted by nobody, but what it set up in the kernel has to go.
+        let _ = self.end();
+    }
+}
+
+fn record(mut tracer: Tracer, commands: &Receiver<Command>) -> Result<Traced> {
     let mut sampled = vec![];
     loop {
         tracer.poll(&mut |event| keep(&mut sampled, event))?;
@@ -297,23 +403,47 @@ fn record(mut tracer: Tracer, commands: &Receiver<Command>) -> Result<DropLog> {
                 sampled.clear();
                 let _ = done.send(());
             }
+            Ok(Command::WatchCalls(done)) => {
+                tracer.watch_calls()?;
+                let _ = done.send(());
+            }
             Ok(Command::Hold(done)) => {
                 tracer.hold()?;
                 let _ = done.send(());
+            }
+            Ok(Command::Look(done)) => {
+                let _ = done.send(tracer.counts()?);
+            }
+            Ok(Command::Flows(done)) => {
+                let _ = done.send(tracer.flows()?);
+            }
+            Ok(Command::Window(done)) => {
+                let _ = done.send(everything(&mut tracer, &mut sampled)?);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    let mut log = tracer.stop(&mut |event| keep(&mut sampled, event))?;
-    log.sampled = sampled;
-    Ok(log)
+    everything(&mut tracer, &mut sampled)
+}
+
+fn everything(tracer: &mut Tracer, sampled: &mut Vec<DropEvent>) -> Result<Traced> {
+    let mut traced = tracer.window(&mut |event| keep(sampled, event))?;
+    traced.drops.sampled = std::mem::take(sampled);
+    Ok(traced)
 }
 
 fn keep(sampled: &mut Vec<DropEvent>, event: DropEvent) {
     if sampled.len() < MOST_SAMPLES {
         sampled.push(event);
     }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Time since the start of the machine is no negative number.
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 
 /// What to add to CLOCK_MONOTONIC to get CLOCK_REALTIME, in nanoseconds.

@@ -1,4 +1,5 @@
-//! Who owns the socket of a dropped packet: by the socket's inode and cgroup, never by the task on the CPU.
+//! Who owns the socket of a dropped packet: by the socket's inode and cgroup, never by the task on the CPU; and to which
+//! program a process belongs.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +11,7 @@ use whydrop_model::shell::sanitize;
 
 /// All of /proc is walked to find an owner; not more often than this.
 const PAUSE: Duration = Duration::from_secs(2);
-/// cgroups are nested; deeper than this is not looked.
+/// cgroups and processes are nested; deeper than this is not looked.
 const DEEPEST: usize = 12;
 
 /// Finds owners and remembers them.
@@ -44,6 +45,31 @@ impl Owners {
             cgroup: cgroup_id.and_then(|id| self.cgroups.get(&id).cloned()),
         })
     }
+}
+
+/// The oldest forebear of a process that has its name in its network namespace, itself if there is none; none if it has
+/// ended. What names itself otherwise meanwhile (a thread that called connect()) is a program of its own.
+pub fn program(pid: u32, comm: &str) -> Option<u32> {
+    let netns = |pid: u32| Some(fs::metadata(format!("/proc/{pid}/ns/net")).ok()?.ino());
+    let home = netns(pid)?;
+    let mut eldest = pid;
+    for _ in 0..DEEPEST {
+        let Some(parent) = parent(eldest) else { break };
+        // One that has ended meanwhile is no forebear any more.
+        let named = fs::read_to_string(format!("/proc/{parent}/comm"));
+        if !named.is_ok_and(|name| name.trim_end_matches('\n') == comm) || netns(parent) != Some(home) {
+            break;
+        }
+        eldest = parent;
+    }
+    Some(eldest)
+}
+
+/// The parent, by proc(5): the second field after the name, which may contain anything.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)
 }
 
 fn due(last: &mut Option<Instant>) -> bool {
@@ -124,6 +150,19 @@ mod tests {
         let link = fs::read_link(format!("/proc/self/fd/{fd}")).expect("open");
         let owner = Owners::default().find(socket_inode(&link), None).expect("has a socket");
         assert_eq!(owner.pid, Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_worker_is_of_its_program_and_what_ended_of_none() {
+        let own = std::process::id();
+        let name = fs::read_to_string("/proc/self/comm").expect("a name");
+        let started_by_another = program(own, name.trim_end()).expect("it runs");
+        assert_eq!(started_by_another, own, "cargo and nextest have other names");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts");
+        let pid = child.id();
+        child.kill().expect("it runs");
+        child.wait().expect("a child");
+        assert_eq!(program(pid, "sleep"), None);
     }
 
     #[test]

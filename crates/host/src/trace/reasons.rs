@@ -45,6 +45,16 @@ impl Reasons {
     }
 }
 
+/// Why TCP sends a reset, by number (enum sk_rst_reason, since 6.10): `NO_SOCKET`.
+pub fn of_resets(kernel: &Blob) -> HashMap<u32, String> {
+    let Some(types) = kernel.sections() else { return HashMap::new() };
+    let is_it = |name: u32| types.name(name, &[]) == Some("sk_rst_reason");
+    let values = types.types().filter(|t| t.kind == ENUM && is_it(t.name)).flat_map(|t| t.values());
+    let named =
+        |(name, number)| Some((number, types.name(name, &[])?.strip_prefix("SK_RST_REASON_")?.to_owned()));
+    values.filter_map(named).collect()
+}
+
 /// `SKB_DROP_REASON_NO_SOCKET` -> `NO_SOCKET`.
 fn short(name: &str) -> &str {
     name.strip_prefix("SKB_DROP_REASON_").or_else(|| name.strip_prefix("SKB_")).unwrap_or(name)

@@ -1,20 +1,14 @@
 //! Events beside the drops: retransmissions, full queues, exceptions of XDP programs, traps of switch hardware.
-//! Each one is optional: a kernel without the tracepoint only loses that signal.
 
+use super::maps;
+use super::tracepoints::{self, SIGNALS};
 use crate::error::{Error, Result};
-use aya::Ebpf;
 use aya::maps::{Map, MapData, PerCpuHashMap};
-use aya::programs::{ProgramError, RawTracePoint};
 use whydrop_model::{Phrase, Text, drops::Signal, text};
 
-/// Tracepoints in the order of `enum signal` in bpf/drops.h; the programs are called as their tracepoints.
-const TRACEPOINTS: [&str; 5] = [
-    "tcp:tcp_retransmit_skb",
-    "sock:sock_rcvqueue_full",
-    "sock:sock_exceed_buf_limit",
-    "xdp:xdp_exception",
-    "devlink:devlink_trap_report",
-];
+/// Tracepoints in the order of `enum signal` in bpf/drops.h.
+const TRACEPOINTS: [&str; 5] =
+    [tracepoints::RETRANSMIT.0, SIGNALS[0].0, SIGNALS[1].0, SIGNALS[2].0, SIGNALS[3].0];
 /// Bytes of `struct signal_key`.
 const KEY_BYTES: usize = 12;
 const MAP: Text = text!("the BPF map signals", "BPF 映射 signals");
@@ -26,35 +20,6 @@ pub struct Signals {
     pub unwatched: Vec<String>,
 }
 
-/// Attaches every signal that the kernel has, and says which of them cannot be watched. A tracepoint that the kernel
-/// does not have hides nothing: what it would tell of is not there either.
-pub fn attach(ebpf: &mut Ebpf) -> Vec<String> {
-    let failure = |tracepoint: &str| match attach_one(ebpf, tracepoint).err()? {
-        ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::ENOENT) => None,
-        ProgramError::SyscallError(error) => Some(format!("cannot watch {tracepoint}: {}", error.io_error)),
-        error => Some(format!("cannot watch {tracepoint}: {error}")),
-    };
-    TRACEPOINTS.into_iter().filter_map(failure).collect()
-}
-
-fn attach_one(ebpf: &mut Ebpf, tracepoint: &str) -> std::result::Result<(), ProgramError> {
-    let (_, name) = tracepoint.split_once(':').unwrap_or(("", tracepoint));
-    let program = ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?;
-    let program: &mut RawTracePoint = program.try_into()?;
-    program.load()?;
-    program.attach(name).map(drop)
-}
-
-/// What was counted since `before` was taken.
-pub fn since(mut now: Vec<Signal>, before: &[Signal]) -> Vec<Signal> {
-    for signal in &mut now {
-        let same = |old: &&Signal| Signal { count: signal.count, ..(*old).clone() } == *signal;
-        signal.count = signal.count.saturating_sub(before.iter().find(same).map_or(0, |old| old.count));
-    }
-    now.retain(|signal| signal.count > 0);
-    now
-}
-
 impl Signals {
     /// Takes the map.
     pub fn new(map: Map, unwatched: Vec<String>) -> Result<Self> {
@@ -63,6 +28,14 @@ impl Signals {
             Error::new(text!("open {object}", "打开 {object}"), MAP, Phrase::same(e.to_string()))
         })?;
         Ok(Self { map, unwatched })
+    }
+
+    /// Counts from zero.
+    pub fn restart(&mut self) -> Result<()> {
+        let fail = |e: aya::maps::MapError| {
+            Error::new(text!("empty {object}", "清空 {object}"), MAP, Phrase::same(e.to_string()))
+        };
+        maps::empty_per_cpu(&mut self.map).map(drop).map_err(fail)
     }
 
     /// What was counted so far.

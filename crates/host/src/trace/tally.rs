@@ -37,6 +37,11 @@ impl Tally {
         *self.kinds.entry(kind).or_default() += 1;
     }
 
+    /// Drops that no row names.
+    pub fn nameless(&self) -> u64 {
+        self.other
+    }
+
     /// All rows, the largest first. The namespace is never known here.
     pub fn rows(&self) -> Vec<DropCount> {
         let mut rows: Vec<_> = self.kinds.iter().map(|(kind, &drops)| row(kind, drops)).collect();

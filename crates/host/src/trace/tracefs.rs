@@ -36,6 +36,8 @@ pub struct TracefsSource {
     /// The beginning of a line whose end has not been read.
     rest: Vec<u8>,
     tally: Tally,
+    /// Events that had been lost when the count began.
+    lost_before: Reading<u64>,
     /// Read when the kernel shows addresses instead of functions (before 5.17).
     names: Option<Names>,
     /// Keeps a file system open that is mounted nowhere.
@@ -68,6 +70,7 @@ impl TracefsSource {
                 pipe: Some(pipe),
                 rest: vec![],
                 tally: Tally::default(),
+                lost_before: Reading::Present(0),
                 names: None,
                 _mount: mount,
             }),
@@ -165,9 +168,11 @@ impl Source for TracefsSource {
     }
 
     fn restart(&mut self) -> Result<()> {
+        write(&self.instance, &format!("{EVENT}/enable"), "1")?;
         // In a storm there is always more: what comes later counts.
         self.read(&mut drop)?;
         self.tally = Tally::default();
+        self.lost_before = self.lost();
         Ok(())
     }
 
@@ -175,18 +180,25 @@ impl Source for TracefsSource {
         write(&self.instance, &format!("{EVENT}/enable"), "0")
     }
 
-    fn finish(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
-        write(&self.instance, &format!("{EVENT}/enable"), "0")?;
+    fn totals(&mut self, sink: &mut dyn FnMut(DropEvent)) -> Result<Totals> {
         while self.read(sink)? {}
         let mut nameless = self.names.as_mut().map(Names::failed).into_iter().flatten().collect::<Vec<_>>();
-        let lost = match self.lost() {
-            Reading::Present(lost) => lost,
-            Reading::Absent(why) | Reading::Denied(why) | Reading::Failed(why) => {
+        let lost = match (&self.lost(), &self.lost_before) {
+            (Reading::Present(lost), Reading::Present(before)) => lost.saturating_sub(*before),
+            (Reading::Absent(why) | Reading::Denied(why) | Reading::Failed(why), _)
+            | (_, Reading::Absent(why) | Reading::Denied(why) | Reading::Failed(why)) => {
                 nameless.push(format!("cannot read how many events tracefs lost: {why}"));
                 0
             }
         };
-        Ok(Totals { counts: self.tally.rows(), lost, missing: nameless, signals: vec![] })
+        Ok(Totals {
+            counts: self.tally.rows(),
+            counts_lost: lost + self.tally.nameless(),
+            samples_lost: 0,
+            missing: nameless,
+            signals: vec![],
+            flows: None,
+        })
     }
 }
 

@@ -57,6 +57,8 @@ INPUT -m statistic --mode nth --every 4 --packet 1 -j DROP
 INPUT -s 10.1.0.0/16 -i eth0 -p tcp --dport 80 -j ACCEPT
 INPUT ! -s 10.1.0.0/16 -p tcp ! --sport 1000:2000 --dport 80 -j ACCEPT
 INPUT -s 10.1.2.3 -d 10.0.0.0/12 -j DROP
+INPUT -p tcp --sport :5 --dport 1024: -j DROP
+INPUT -p udp ! --dport :1023 -j DROP
 INPUT -p udp --dport 5000:6000 -m comment --comment plain -j DROP
 INPUT -p tcp --syn -m limit --limit 10/s --limit-burst 20 -j ACCEPT
 INPUT -m limit --limit 3/hour -j LOG

@@ -130,6 +130,7 @@ fn chain(table: &str, name: &str, hook: Option<&(&str, Hook)>, layout: Layout) -
         hook,
         device: None,
         priority: hook.and_then(|hook| priority(table, hook)),
+        nat: table == "nat" && hook.is_some(),
         policy: None,
         policy_packets: None,
         rules: vec![],

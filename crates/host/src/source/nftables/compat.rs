@@ -11,6 +11,7 @@ use crate::source::xt::{self, Blob, Header, Interface, Limit, Network, Ports, Ta
 const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
+const META_NFTRACE: u32 = 12;
 const META_L4PROTO: u32 = 16;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
@@ -23,6 +24,8 @@ pub(super) fn understands(expr: &Expr<'_>) -> bool {
         | Expr::Bitwise { .. }
         | Expr::Cmp { .. }
         | Expr::Range { .. }
+        | Expr::Value { .. }
+        | Expr::MetaSet { key: META_NFTRACE, .. }
         | Expr::Verdict(_)
         | Expr::Counter { .. }
         | Expr::Match { .. }
@@ -35,9 +38,10 @@ pub(super) fn understands(expr: &Expr<'_>) -> bool {
 
 /// What was loaded last, for the comparison behind it; iptables loads, masks and compares one thing at a time.
 #[derive(Clone, Copy)]
-enum Loaded {
+enum Loaded<'a> {
     Meta(u32),
     Payload { base: u32, offset: u32, len: u32 },
+    Value(&'a [u8]),
 }
 
 /// A comparison with what was loaded.
@@ -59,7 +63,7 @@ struct Builder {
 /// The rule behind these expressions. A comparison that iptables does not make becomes a `?` match.
 pub(super) fn rule(exprs: &[Expr<'_>], comment: Option<&str>, v6: bool) -> XtRule {
     let mut builder = Builder { v6, ..Builder::default() };
-    let (mut loaded, mut mask): (Option<Loaded>, Option<&[u8]>) = (None, None);
+    let (mut loaded, mut mask): (Option<Loaded<'_>>, Option<&[u8]>) = (None, None);
     for expr in exprs {
         match expr {
             Expr::MetaLoad { key, .. } => (loaded, mask) = (Some(Loaded::Meta(*key)), None),
@@ -67,15 +71,31 @@ pub(super) fn rule(exprs: &[Expr<'_>], comment: Option<&str>, v6: bool) -> XtRul
                 loaded = Some(Loaded::Payload { base: *base, offset: *offset, len: *len });
                 mask = None;
             }
-            Expr::Bitwise { mask: bits, xor, .. } if xor.iter().all(|b| *b == 0) => mask = Some(bits),
+            Expr::Value { value, .. } => (loaded, mask) = (Some(Loaded::Value(value)), None),
+            Expr::Bitwise { mask: bits, xor, .. } if mask.is_none() && xor.iter().all(|b| *b == 0) => {
+                mask = Some(bits);
+            }
             Expr::Cmp { op: op @ (Op::Eq | Op::Neq), value, .. } => {
                 builder.compare(loaded, &Wanted { negated: *op == Op::Neq, low: value, high: value, mask });
             }
+            Expr::Cmp { op, value, .. } => match bounds(*op, value) {
+                Some((low, high)) => {
+                    builder.compare(loaded, &Wanted { negated: false, low: &low, high: &high, mask });
+                }
+                None => builder.whole(expr),
+            },
             Expr::Range { negated, low, high, .. } => {
                 builder.compare(loaded, &Wanted { negated: *negated, low, high, mask });
             }
+            Expr::MetaSet { key: META_NFTRACE, .. } if matches!(loaded, Some(Loaded::Value([1, ..]))) => {
+                builder.rule.target = Target::decode("TRACE", 0, &[], v6);
+            }
             Expr::Counter { .. } => (),
-            other => builder.whole(other),
+            other => {
+                // It may have changed what was loaded.
+                loaded = None;
+                builder.whole(other);
+            }
         }
     }
     builder.finish(comment)
@@ -106,14 +126,14 @@ impl Builder {
         }
     }
 
-    fn compare(&mut self, loaded: Option<Loaded>, wanted: &Wanted<'_>) {
+    fn compare(&mut self, loaded: Option<Loaded<'_>>, wanted: &Wanted<'_>) {
         if loaded.and_then(|loaded| self.place(loaded, wanted)).is_none() {
             self.rule.matches.push(Err("cmp".to_owned()));
         }
     }
 
     /// Puts a comparison where it belongs; none if iptables has no word for it.
-    fn place(&mut self, loaded: Loaded, wanted: &Wanted<'_>) -> Option<()> {
+    fn place(&mut self, loaded: Loaded<'_>, wanted: &Wanted<'_>) -> Option<()> {
         let Wanted { negated, low, high, mask } = *wanted;
         let (single, header) = (low == high, &mut self.rule.header);
         match loaded {
@@ -123,9 +143,7 @@ impl Builder {
             Loaded::Meta(META_OIFNAME) if single && mask.is_none() => {
                 set(&mut header.output, interface(negated, low)?)
             }
-            Loaded::Meta(META_L4PROTO) if single && mask.is_none() => {
-                set(&mut header.protocol, (negated, *low.first()?))
-            }
+            Loaded::Meta(META_L4PROTO) if single && mask.is_none() => protocol(header, negated, low),
             Loaded::Meta(META_MARK) if single => {
                 let info = [low, mask.unwrap_or(&[0xff; 4]), &[u8::from(negated), 0, 0, 0]].concat();
                 self.rule.matches.push(Ok(xt::decode("mark", 1, &info, self.v6)?));
@@ -174,7 +192,13 @@ fn interface(negated: bool, value: &[u8]) -> Option<Interface> {
     Some(Interface { negated, name: if whole { name.to_owned() } else { format!("{name}+") } })
 }
 
-/// Source, destination or fragment of an IP header.
+/// The protocol behind the IP header.
+fn protocol(header: &mut Header, negated: bool, value: &[u8]) -> Option<()> {
+    let &[number] = value else { return None };
+    set(&mut header.protocol, (negated, number))
+}
+
+/// Source, destination, protocol or fragment of an IP header.
 fn network(header: &mut Header, (offset, len): (u32, u32), wanted: &Wanted<'_>, v6: bool) -> Option<()> {
     let (source, destination, width) = if v6 { (8, 24, 16) } else { (12, 16, 4) };
     if offset == source || offset == destination {
@@ -190,6 +214,8 @@ fn network(header: &mut Header, (offset, len): (u32, u32), wanted: &Wanted<'_>, 
         return set(if offset == source { &mut header.source } else { &mut header.destination }, network);
     }
     match (v6, offset, len, wanted.mask, wanted.low) {
+        // iptables 1.8.10 and newer; before it and for IPv6 the protocol is metadata.
+        (false, 9, 1, None, value) => protocol(header, wanted.negated, value),
         // `-f`: the fragment offset, without the flags in front of it.
         (false, 6, 2, Some([0x1f, 0xff]), [0, 0]) => set(&mut header.fragment, !wanted.negated),
         _ => None,
@@ -216,6 +242,19 @@ fn transport(ports: &mut Ports, (offset, len): (u32, u32), wanted: &Wanted<'_>) 
         }
         _ => None,
     }
+}
+
+/// The ports on one side of a port: `--sport :5` is stored as a comparison, `--sport 1:5` as a range.
+fn bounds(op: Op, value: &[u8]) -> Option<([u8; 2], [u8; 2])> {
+    let port = u16::from_be_bytes(value.try_into().ok()?);
+    let (low, high) = match op {
+        Op::Lt => (0, port.checked_sub(1)?),
+        Op::Lte => (0, port),
+        Op::Gt => (port.checked_add(1)?, u16::MAX),
+        Op::Gte => (port, u16::MAX),
+        Op::Eq | Op::Neq => return None,
+    };
+    Some((low.to_be_bytes(), high.to_be_bytes()))
 }
 
 /// A native limit in the units of x_tables, as iptables converts it.
@@ -256,13 +295,76 @@ mod tests {
         assert!(rule.matches.contains(&Match::L4Proto(6)));
     }
 
+    /// From 1.8.10 on, iptables asks the IPv4 header for the protocol.
+    #[test]
+    fn the_protocol_is_read_in_both_ways() {
+        let metadata = Expr::MetaLoad { key: META_L4PROTO, to: 1 };
+        let header = Expr::Payload { base: NETWORK, offset: 9, len: 1, to: 1 };
+        for load in [metadata, header.clone()] {
+            let exprs = [
+                load,
+                Expr::Cmp { from: 1, op: Op::Eq, value: &[6] },
+                Expr::Payload { base: TRANSPORT, offset: 2, len: 2, to: 1 },
+                Expr::Cmp { from: 1, op: Op::Eq, value: &[0, 80] },
+            ];
+            let found = rule(&exprs, None, false).render(1, None, None, None);
+            assert_eq!(found.text, "-p tcp -m tcp --dport 80");
+            assert_eq!(found.matches, [Match::L4Proto(6), Match::DestinationPorts(80, 80)]);
+        }
+        let exprs = [header, Expr::Cmp { from: 1, op: Op::Neq, value: &[17] }];
+        assert_eq!(rule(&exprs, None, false).render(1, None, None, None).text, "! -p udp");
+        // At this place the header of IPv6 has a part of the source.
+        assert_eq!(rule(&exprs, None, true).render(1, None, None, None).text, "-m ?cmp");
+    }
+
+    /// As stored for: iptables-nft -A INPUT -p tcp --sport :5 ! --dport :1023
+    #[test]
+    fn ports_below_one_are_a_range() {
+        let exprs = [
+            Expr::MetaLoad { key: META_L4PROTO, to: 1 },
+            Expr::Cmp { from: 1, op: Op::Eq, value: &[6] },
+            Expr::Payload { base: TRANSPORT, offset: 0, len: 2, to: 1 },
+            Expr::Cmp { from: 1, op: Op::Lte, value: &[0, 5] },
+            Expr::Payload { base: TRANSPORT, offset: 2, len: 2, to: 1 },
+            Expr::Cmp { from: 1, op: Op::Gt, value: &[3, 0xff] },
+        ];
+        let found = rule(&exprs, None, false).render(1, None, None, None);
+        assert_eq!(found.text, "-p tcp -m tcp --sport 0:5 --dport 1024:65535");
+        assert!(found.matches.contains(&Match::DestinationPorts(1024, u16::MAX)));
+    }
+
+    #[test]
+    fn tracing_is_a_target() {
+        let traced = |value| {
+            let exprs = [
+                Expr::Counter { packets: 0, bytes: 0 },
+                Expr::Value { to: 9, value },
+                Expr::MetaSet { key: META_NFTRACE, from: 9 },
+            ];
+            assert!(exprs.iter().all(understands));
+            rule(&exprs, None, false).render(1, None, None, None).text
+        };
+        assert_eq!((traced(&[1]), traced(&[0])), ("-j TRACE".to_owned(), "-m ?expression".to_owned()));
+    }
+
     #[test]
     fn what_iptables_cannot_say_is_marked() {
+        let text = |exprs: &[Expr<'_>]| rule(exprs, None, false).render(1, None, None, None);
         let exprs = [
             Expr::Payload { base: NETWORK, offset: 8, len: 1, to: 1 },
             Expr::Cmp { from: 1, op: Op::Eq, value: &[64] },
         ];
-        let rule = rule(&exprs, None, false).render(1, None, None, None);
-        assert_eq!(rule.matches, [Match::Other("?cmp".into())]);
+        assert_eq!(text(&exprs).matches, [Match::Other("?cmp".into())]);
+        // Behind a change that is not followed, a comparison says nothing about what was loaded.
+        for change in
+            [Expr::Other("bitwise"), Expr::Bitwise { from: 1, to: 1, mask: &[0xff; 4], xor: &[1, 0, 0, 0] }]
+        {
+            let exprs = [
+                Expr::MetaLoad { key: META_MARK, to: 1 },
+                change,
+                Expr::Cmp { from: 1, op: Op::Eq, value: &[1, 0, 0, 0] },
+            ];
+            assert!(text(&exprs).matches.iter().all(|found| matches!(found, Match::Other(_))));
+        }
     }
 }

@@ -139,9 +139,24 @@ pub(crate) enum Expr<'a> {
     Notrack,
     Nat {
         destination: bool,
+        family: u32,
+        /// First and last address, first and last port.
+        addresses: [Option<u32>; 2],
+        ports: [Option<u32>; 2],
+        flags: u32,
     },
-    Masquerade,
-    Redirect,
+    Masquerade {
+        ports: [Option<u32>; 2],
+        flags: u32,
+    },
+    Redirect {
+        ports: [Option<u32>; 2],
+        flags: u32,
+    },
+    /// Adds to a set, or asks a measure of each element: a rate, a number of connections, a quota.
+    Dynset {
+        measures: Vec<Expr<'a>>,
+    },
     Objref {
         kind: u32,
         name: &'a str,
@@ -255,9 +270,23 @@ fn known<'a>(name: &str, data: Attrs<'a>) -> Option<Expr<'a>> {
             flags: data.u32(6).unwrap_or(0),
         },
         "notrack" => Expr::Notrack,
-        "nat" => Expr::Nat { destination: data.u32(1)? == 1 },
-        "masq" => Expr::Masquerade,
-        "redir" => Expr::Redirect,
+        "nat" => Expr::Nat {
+            destination: data.u32(1)? == 1,
+            family: data.u32(2)?,
+            addresses: [data.u32(3), data.u32(4)],
+            ports: [data.u32(5), data.u32(6)],
+            flags: data.u32(7).unwrap_or(0),
+        },
+        "masq" => Expr::Masquerade { flags: data.u32(1).unwrap_or(0), ports: [data.u32(2), data.u32(3)] },
+        "redir" => Expr::Redirect { ports: [data.u32(1), data.u32(2)], flags: data.u32(3).unwrap_or(0) },
+        "dynset" => Expr::Dynset {
+            measures: data
+                .get(7)
+                .map(decode)
+                .into_iter()
+                .chain(data.get(10).map(decode_all).into_iter().flatten())
+                .collect(),
+        },
         "objref" => Expr::Objref { kind: data.u32(1)?, name: data.text(2)? },
         "match" => Expr::Match { name: data.text(1)?, revision: data.revision()?, data: data.get(3)? },
         "target" => Expr::Target { name: data.text(1)?, revision: data.revision()?, data: data.get(3)? },

@@ -2,7 +2,7 @@
 
 use super::expr::Expr;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use whydrop_model::netfilter::Family;
+use whydrop_model::netfilter::{Family, Field as Number};
 
 /// Something in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(super) enum Kind {
     Ip6,
     /// Number in network byte order.
     Number,
+    /// The same with bits that have meanings of their own: hexadecimal, which nft before 1.1 does not list, but takes.
+    Bits,
     /// Number in host byte order.
     HostNumber,
     /// Mark: eight hexadecimal digits, host byte order.
@@ -69,6 +71,7 @@ pub(super) enum Role {
     OutInterface,
     L4Proto,
     CtState,
+    Number(Number),
     Other,
 }
 
@@ -88,10 +91,11 @@ const fn field(name: &'static str, offset: u32, len: u32, kind: Kind, role: Role
     Field { name, kind, role, len, offset }
 }
 
-const IP: [Field; 6] = [
-    field("ip length", 2, 2, Kind::Number, Role::Other),
-    field("ip frag-off", 6, 2, Kind::Number, Role::Other),
-    field("ip ttl", 8, 1, Kind::Number, Role::Other),
+const IP: [Field; 7] = [
+    field("ip dscp", 1, 1, Kind::Number, Role::Number(Number::Tos)),
+    field("ip length", 2, 2, Kind::Number, Role::Number(Number::Length)),
+    field("ip frag-off", 6, 2, Kind::Bits, Role::Number(Number::FragmentOffset)),
+    field("ip ttl", 8, 1, Kind::Number, Role::Number(Number::Ttl)),
     field("ip protocol", 9, 1, Kind::Protocol, Role::L4Proto),
     field("ip saddr", 12, 4, Kind::Ip4, Role::Source),
     field("ip daddr", 16, 4, Kind::Ip4, Role::Destination),
@@ -99,7 +103,7 @@ const IP: [Field; 6] = [
 const IP6: [Field; 5] = [
     field("ip6 length", 4, 2, Kind::Number, Role::Other),
     field("ip6 nexthdr", 6, 1, Kind::Protocol, Role::L4Proto),
-    field("ip6 hoplimit", 7, 1, Kind::Number, Role::Other),
+    field("ip6 hoplimit", 7, 1, Kind::Number, Role::Number(Number::Ttl)),
     field("ip6 saddr", 8, 16, Kind::Ip6, Role::Source),
     field("ip6 daddr", 24, 16, Kind::Ip6, Role::Destination),
 ];
@@ -107,7 +111,7 @@ const TCP: [Field; 5] = [
     field("tcp sport", 0, 2, Kind::Number, Role::SourcePort),
     field("tcp dport", 2, 2, Kind::Number, Role::DestinationPort),
     field("tcp sequence", 4, 4, Kind::Number, Role::Other),
-    field("tcp flags", 13, 1, Kind::TcpFlags, Role::Other),
+    field("tcp flags", 13, 1, Kind::TcpFlags, Role::Number(Number::TcpFlags)),
     field("tcp window", 14, 2, Kind::Number, Role::Other),
 ];
 const UDP: [Field; 3] = [
@@ -124,22 +128,22 @@ const TH: [Field; 2] = [
     field("th dport", 2, 2, Kind::Number, Role::DestinationPort),
 ];
 const ICMP: [Field; 2] = [
-    field("icmp type", 0, 1, Kind::Icmp4Type, Role::Other),
-    field("icmp code", 1, 1, Kind::Number, Role::Other),
+    field("icmp type", 0, 1, Kind::Icmp4Type, Role::Number(Number::IcmpType)),
+    field("icmp code", 1, 1, Kind::Number, Role::Number(Number::IcmpCode)),
 ];
 const ICMP6: [Field; 2] = [
-    field("icmpv6 type", 0, 1, Kind::Icmp6Type, Role::Other),
-    field("icmpv6 code", 1, 1, Kind::Number, Role::Other),
+    field("icmpv6 type", 0, 1, Kind::Icmp6Type, Role::Number(Number::IcmpType)),
+    field("icmpv6 code", 1, 1, Kind::Number, Role::Number(Number::IcmpCode)),
 ];
 const ARP: [Field; 3] = [
-    field("arp operation", 6, 2, Kind::ArpOperation, Role::Other),
-    field("arp saddr ip", 14, 4, Kind::Ip4, Role::Other),
-    field("arp daddr ip", 24, 4, Kind::Ip4, Role::Other),
+    field("arp operation", 6, 2, Kind::ArpOperation, Role::Number(Number::ArpOperation)),
+    field("arp saddr ip", 14, 4, Kind::Ip4, Role::Source),
+    field("arp daddr ip", 24, 4, Kind::Ip4, Role::Destination),
 ];
 const ETHER: [Field; 3] = [
     field("ether daddr", 0, 6, Kind::Mac, Role::Other),
     field("ether saddr", 6, 6, Kind::Mac, Role::Other),
-    field("ether type", 12, 2, Kind::EtherType, Role::Other),
+    field("ether type", 12, 2, Kind::EtherType, Role::Number(Number::EtherType)),
 ];
 
 /// `enum nft_meta_keys`.
@@ -214,32 +218,36 @@ impl Context {
     fn single(self, load: Load<'_>) -> Option<Field> {
         let (name, len, kind, role) = match load {
             Load::Meta(key) => match key {
-                0 => ("meta length", 4, Kind::HostNumber, Role::Other),
-                META_PROTOCOL => ("meta protocol", 2, Kind::EtherType, Role::Other),
-                META_MARK => ("meta mark", 4, Kind::Mark, Role::Other),
-                4 => ("iif", 4, Kind::InterfaceIndex, Role::Other),
-                5 => ("oif", 4, Kind::InterfaceIndex, Role::Other),
+                0 => ("meta length", 4, Kind::HostNumber, Role::Number(Number::Length)),
+                META_PROTOCOL => ("meta protocol", 2, Kind::EtherType, Role::Number(Number::EtherType)),
+                META_MARK => ("meta mark", 4, Kind::Mark, Role::Number(Number::Mark)),
+                4 => ("iif", 4, Kind::InterfaceIndex, Role::Number(Number::InIndex)),
+                5 => ("oif", 4, Kind::InterfaceIndex, Role::Number(Number::OutIndex)),
                 6 => ("iifname", 16, Kind::InterfaceName, Role::InInterface),
                 7 => ("oifname", 16, Kind::InterfaceName, Role::OutInterface),
                 META_IIFTYPE => ("iiftype", 2, Kind::HostNumber, Role::Other),
-                10 => ("meta skuid", 4, Kind::HostNumber, Role::Other),
-                11 => ("meta skgid", 4, Kind::HostNumber, Role::Other),
-                META_NFPROTO => ("meta nfproto", 1, Kind::NfProto, Role::Other),
+                10 => ("meta skuid", 4, Kind::HostNumber, Role::Number(Number::Uid)),
+                11 => ("meta skgid", 4, Kind::HostNumber, Role::Number(Number::Gid)),
+                META_NFPROTO => ("meta nfproto", 1, Kind::NfProto, Role::Number(Number::NetworkProtocol)),
                 META_L4PROTO => ("meta l4proto", 1, Kind::Protocol, Role::L4Proto),
-                19 => ("meta pkttype", 1, Kind::PacketType, Role::Other),
+                19 => ("meta pkttype", 1, Kind::PacketType, Role::Number(Number::PacketType)),
                 20 => ("meta cpu", 4, Kind::HostNumber, Role::Other),
                 _ => return None,
             },
             Load::Ct(key) => match key {
                 0 => ("ct state", 4, Kind::CtState, Role::CtState),
-                1 => ("ct direction", 1, Kind::CtDirection, Role::Other),
-                2 => ("ct status", 4, Kind::CtStatus, Role::Other),
-                CT_MARK => ("ct mark", 4, Kind::Mark, Role::Other),
+                1 => ("ct direction", 1, Kind::CtDirection, Role::Number(Number::CtDirection)),
+                2 => ("ct status", 4, Kind::CtStatus, Role::Number(Number::CtStatus)),
+                CT_MARK => ("ct mark", 4, Kind::Mark, Role::Number(Number::CtMark)),
                 _ => return None,
             },
             // daddr or saddr, address type.
-            Load::Fib { result: 3, flags: 1 } => ("fib saddr type", 4, Kind::AddressType, Role::Other),
-            Load::Fib { result: 3, flags: 2 } => ("fib daddr type", 4, Kind::AddressType, Role::Other),
+            Load::Fib { result: 3, flags: 1 } => {
+                ("fib saddr type", 4, Kind::AddressType, Role::Number(Number::SourceType))
+            }
+            Load::Fib { result: 3, flags: 2 } => {
+                ("fib daddr type", 4, Kind::AddressType, Role::Number(Number::DestinationType))
+            }
             _ => return None,
         };
         Some(field(name, 0, len, kind, role))
@@ -361,21 +369,34 @@ impl Kind {
         )
     }
 
+    /// A value as a number; none if it is none of at most 32 bits.
+    pub fn number(self, bytes: &[u8]) -> Option<u32> {
+        let found = match self {
+            Self::Ip4 | Self::Ip6 | Self::InterfaceName | Self::Mac => return None,
+            kind if kind.is_host_order() => host_number(bytes),
+            _ => number(bytes),
+        };
+        found.and_then(|n| u32::try_from(n).ok())
+    }
+
     /// A value as nft writes it; none if it has no word.
     pub fn show(self, bytes: &[u8]) -> Option<String> {
         Some(match self {
             Self::Ip4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).to_string(),
             Self::Ip6 => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_string(),
             Self::Number => number(bytes)?.to_string(),
+            Self::Bits => format!("{:#x}", number(bytes)?),
             Self::HostNumber => host_number(bytes)?.to_string(),
             Self::Mark => format!("0x{:08x}", host_number(bytes)?),
             Self::Protocol => named(&PROTOCOLS, *bytes.first()?),
             Self::InterfaceName => format!("\"{}\"", interface(bytes)?),
             // A number here is an index: the name may be another one by the time that it is read.
             Self::InterfaceIndex => host_number(bytes)?.to_string(),
-            Self::CtState | Self::CtStatus | Self::TcpFlags => {
-                flag_names(self, flag_bits(self, bytes)?)?.join(",")
-            }
+            // All of them together; with commas, some places would take each as a value of its own.
+            Self::CtState | Self::CtStatus | Self::TcpFlags => match flag_bits(self, bytes)? {
+                0 => "0x0".to_owned(),
+                bits => flag_names(self, bits)?.join(" | "),
+            },
             Self::CtDirection => (*["original", "reply"].get(usize::from(*bytes.first()?))?).to_owned(),
             Self::PacketType => {
                 (*["host", "broadcast", "multicast", "other"].get(usize::from(*bytes.first()?))?).to_owned()

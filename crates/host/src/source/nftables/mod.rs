@@ -19,10 +19,11 @@ use whydrop_model::text;
 
 /// `NFNL_SUBSYS_NFTABLES << 8`, to which the message number is added.
 pub(crate) const SUBSYSTEM: u16 = 10 << 8;
+const GETTABLE: u16 = SUBSYSTEM | 1;
 pub(crate) const GETCHAIN: u16 = SUBSYSTEM | 4;
 pub(crate) const GETRULE: u16 = SUBSYSTEM | 7;
-const GETSET: u16 = SUBSYSTEM | 10;
-const GETSETELEM: u16 = SUBSYSTEM | 13;
+pub(crate) const GETSET: u16 = SUBSYSTEM | 10;
+pub(crate) const GETSETELEM: u16 = SUBSYSTEM | 13;
 const GETGEN: u16 = SUBSYSTEM | 16;
 /// `struct nfgenmsg`: u8 family, u8 version, be16 resource.
 pub(crate) const GENMSG: usize = 4;
@@ -88,6 +89,11 @@ fn refused(error: &std::io::Error) -> Error {
 fn dump(netlink: &mut Netlink) -> Result<Vec<Chain>> {
     let mut chains =
         netlink.dump_raw(text!("nftables chains", "nftables 的链"), GETCHAIN, &[0; GENMSG], chain)?;
+    let dormant: Vec<(u8, String)> = netlink
+        .dump_raw(text!("nftables tables", "nftables 的表"), GETTABLE, &[0; GENMSG], table)?
+        .into_iter()
+        .filter_map(|(family, name, flags)| (flags & DORMANT != 0).then_some((family, name)))
+        .collect();
     let sets = read_sets(netlink)?;
     let mut places: HashMap<(u8, String, String), usize> = HashMap::with_capacity(chains.len());
     for (at, (family, chain)) in chains.iter().enumerate() {
@@ -130,6 +136,12 @@ fn dump(netlink: &mut Netlink) -> Result<Vec<Chain>> {
             chain.rules.push(rule.read(position, chain.tool, chain.family, &sets));
         }
     }
+    for (family, chain) in &mut chains {
+        // No packet meets a chain of a table that sleeps.
+        if dormant.iter().any(|(other, name)| (other, name) == (family, &chain.table)) {
+            chain.hook = None;
+        }
+    }
     Ok(chains
         .into_iter()
         .map(|(_, mut chain)| {
@@ -138,6 +150,15 @@ fn dump(netlink: &mut Netlink) -> Result<Vec<Chain>> {
             chain
         })
         .collect())
+}
+
+/// `NFT_TABLE_F_DORMANT`.
+const DORMANT: u32 = 1;
+
+/// Family, name and flags of a table from its message.
+fn table(reply: &[u8]) -> Option<(u8, String, u32)> {
+    let attrs = Attrs(reply.get(GENMSG..)?);
+    Some((*reply.first()?, attrs.text(1)?.to_owned(), attrs.u32(2).unwrap_or(0)))
 }
 
 /// A chain from its message, with its family's number.
@@ -157,6 +178,7 @@ fn chain(reply: &[u8]) -> Option<(u8, Chain)> {
         hook: base.map(|(hook, _)| hook),
         device: hook.and_then(device),
         priority: base.map(|(_, priority)| priority),
+        nat: base.is_some() && attrs.text(7) == Some("nat"),
         policy,
         policy_packets: counters.and_then(|counters| counters.u64(2)),
         rules: vec![],
@@ -350,6 +372,7 @@ fn read_sets(netlink: &mut Netlink) -> Result<Sets> {
                 Some(())
             },
         )?;
+        set.is_read();
     }
     Ok(sets.into_iter().map(|set| ((set.family, set.table.clone(), set.name.clone()), set)).collect())
 }
@@ -395,6 +418,8 @@ fn verdict_word(found: Verdict<'_>) -> String {
         RuleVerdict::Reject => "reject".to_owned(),
         RuleVerdict::Other(other) => format!("?{other}"),
         RuleVerdict::Map(_) => "?vmap".to_owned(),
+        // No verdict of the kernel is one of these.
+        RuleVerdict::Nat(_) | RuleVerdict::Tproxy { .. } => "?verdict".to_owned(),
     }
 }
 

@@ -11,12 +11,17 @@ use whydrop_model::netfilter::RuleVerdict;
 /// `enum nft_set_flags`.
 const ANONYMOUS: u32 = 0x1;
 const INTERVAL: u32 = 0x4;
+/// Rules change it with the packets that they see.
+const EVAL: u32 = 0x20;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const END: u32 = 1;
+/// `NFT_SET_ELEM_CATCHALL`.
+const CATCHALL: u32 = 2;
 /// More elements than this are not written out.
 const SHOWN: usize = 256;
-/// An interval takes two elements; a set with more than this is not kept whole.
-const KEPT: usize = 2 * SHOWN;
+/// An interval takes two elements; a set with more than this is not kept whole. Sets of addresses with some ten
+/// thousand elements are usual.
+const KEPT: usize = 65_536;
 
 /// An element as it was dumped.
 #[derive(Clone, Debug)]
@@ -46,6 +51,8 @@ pub(super) struct Set {
     pub key_len: u32,
     flags: u32,
     elements: Option<Vec<Element>>,
+    /// The element for what no other fits, with its verdict.
+    rest: Option<Option<(String, RuleVerdict)>>,
 }
 
 /// All sets by family, table and name.
@@ -62,6 +69,7 @@ impl Set {
             flags: attrs.u32(3).unwrap_or(0),
             key_len: attrs.u32(5)?,
             elements: None,
+            rest: None,
         })
     }
 
@@ -78,17 +86,26 @@ impl Set {
         }
         for (_, element) in IterableChunks::new(list).filter(|(header, _)| header.r#type == LIST_ELEM) {
             let attrs = Attrs(element);
+            let verdict =
+                attrs.get(2).and_then(data_verdict).map(|found| (verdict_word(found), verdict(found)));
+            let flags = attrs.u32(3).unwrap_or(0);
+            if flags & CATCHALL != 0 {
+                self.rest = Some(verdict);
+                continue;
+            }
             let Some(key) = attrs.get(1).and_then(data_value) else { continue };
             elements.push(Element {
                 key: key.to_vec(),
                 key_end: attrs.get(10).and_then(data_value).map(<[u8]>::to_vec),
-                end: attrs.u32(3).is_some_and(|flags| flags & END != 0),
-                verdict: attrs
-                    .get(2)
-                    .and_then(data_verdict)
-                    .map(|found| (verdict_word(found), verdict(found))),
+                end: flags & END != 0,
+                verdict,
             });
         }
+    }
+
+    /// All its elements were dumped: a set without any is known to be empty.
+    pub fn is_read(&mut self) {
+        self.elements.get_or_insert_default();
     }
 
     /// True if no more elements are wanted.
@@ -99,6 +116,9 @@ impl Set {
     /// `{ 22, 80-90 : accept }`; none if the elements are not known, too many, or of another length than the fields.
     pub fn show(&self, fields: &[Field]) -> Option<String> {
         let mut shown = vec![];
+        if self.elements.as_ref().is_some_and(|elements| elements.len() > 2 * SHOWN) {
+            return None;
+        }
         for entry in self.entries(fields)? {
             let text = show_key(entry.low, &entry.high, fields)?;
             shown.push(match entry.verdict {
@@ -106,13 +126,26 @@ impl Set {
                 None => text,
             });
         }
+        match &self.rest {
+            Some(Some((verdict, _))) => shown.push(format!("* : {verdict}")),
+            Some(None) => shown.push("*".to_owned()),
+            None => {}
+        }
         Some(format!("{{ {} }}", shown.join(", ")))
     }
 
-    /// The elements in order; none if they are not known or too many.
+    /// The element for what no other fits: its verdict, if the set is a verdict map.
+    pub fn rest(&self) -> Option<Option<&(String, RuleVerdict)>> {
+        self.rest.as_ref().map(Option::as_ref)
+    }
+
+    /// The elements in order; none if they are not known, too many, or other ones with each packet.
     pub fn entries(&self, fields: &[Field]) -> Option<Vec<Entry<'_>>> {
         let intervals = self.flags & INTERVAL != 0;
-        if intervals && fields.iter().any(|field| field.kind.is_host_order()) || self.is_full() {
+        if intervals && fields.iter().any(|field| field.kind.is_host_order())
+            || self.is_full()
+            || self.flags & EVAL != 0
+        {
             return None;
         }
         let mut elements: Vec<&Element> = self.elements.as_ref()?.iter().collect();
@@ -197,4 +230,26 @@ fn network(low: u128, high: u128, width: u32) -> Option<u32> {
 /// Looks a set up.
 pub(super) fn find<'s>(sets: &'s Sets, names: &Names<'_>, name: &str) -> Option<&'s Set> {
     sets.get(&(names.family, names.table.to_owned(), name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::{Context, Load};
+    use super::*;
+
+    #[test]
+    fn flags_that_stand_together_are_one_element() {
+        let element = |bits| Element { key: vec![bits], key_end: None, end: false, verdict: None };
+        let set = Set {
+            family: 1,
+            table: "fw".to_owned(),
+            name: "__set0".to_owned(),
+            flags: ANONYMOUS,
+            key_len: 1,
+            elements: Some(vec![element(0x02), element(0x12)]),
+            rest: None,
+        };
+        let flags = Context { l3: None, l4: Some(6) }.fields(Load::Payload { base: 2, offset: 13, len: 1 });
+        assert_eq!(set.show(&flags.unwrap()).unwrap(), "{ syn, syn | ack }");
+    }
 }

@@ -1,7 +1,7 @@
 //! Matches by connection tracking state and by marks.
 
 use super::{Blob, XtMatch, not};
-use whydrop_model::netfilter::Match;
+use whydrop_model::netfilter::{Field, Match};
 
 /// Bits of `XT_CONNTRACK_STATE_*` in the order in which iptables prints them.
 const STATES: [(u16, &str); 7] = [
@@ -43,19 +43,15 @@ pub(super) fn conntrack(blob: Blob<'_>) -> Option<XtMatch> {
     }
     let (mut options, mut matches) = (vec![], vec![]);
     let alias = flags & FLAG_STATE_ALIAS != 0;
-    let mut push = |negated: bool, text: String, condition: Option<Match>| {
+    let mut push = |negated: bool, text: String, condition: Match| {
         let text = format!("{}{text}", not(negated));
-        matches.push(condition.filter(|_| !negated).unwrap_or_else(|| Match::Other(text.clone())));
+        matches.push(condition.unless(negated));
         options.push(text);
     };
     if flags & FLAG_STATE != 0 {
         let names = names(states)?;
         let option = if alias { "--state" } else { "--ctstate" };
-        push(
-            inverted & FLAG_STATE != 0,
-            format!("{option} {}", names.join(",")),
-            Some(Match::CtState(names)),
-        );
+        push(inverted & FLAG_STATE != 0, format!("{option} {}", names.join(",")), Match::CtState(names));
     }
     if flags & FLAG_STATUS != 0 {
         if status == 0 || status & !0xf != 0 {
@@ -63,19 +59,23 @@ pub(super) fn conntrack(blob: Blob<'_>) -> Option<XtMatch> {
         }
         let words: Vec<&str> =
             STATUS.iter().filter(|(bit, _)| status & bit != 0).map(|(_, word)| *word).collect();
-        push(inverted & FLAG_STATUS != 0, format!("--ctstatus {}", words.join(",")), None);
+        let asked = Match::any_bit(Field::CtStatus, u32::from(status));
+        push(inverted & FLAG_STATUS != 0, format!("--ctstatus {}", words.join(",")), asked);
     }
     if flags & FLAG_DIRECTION != 0 {
-        let way = if inverted & FLAG_DIRECTION != 0 { "REPLY" } else { "ORIGINAL" };
-        push(false, format!("--ctdir {way}"), None);
+        let reply = inverted & FLAG_DIRECTION != 0;
+        let way = if reply { "REPLY" } else { "ORIGINAL" };
+        let asked = Match::equals(Field::CtDirection, u32::from(reply));
+        push(false, format!("--ctdir {way}"), asked);
     }
     let name = if alias { "state" } else { "conntrack" };
     Some(XtMatch { name, options: options.join(" "), matches, comment: None })
 }
 
 /// `xt_mark_mtinfo1`, `xt_connmark_mtinfo1`: u32 mark, u32 mask, u8 invert.
-pub(super) fn mark(blob: Blob<'_>, name: &'static str) -> Option<XtMatch> {
+pub(super) fn mark(blob: Blob<'_>, name: &'static str, field: Field) -> Option<XtMatch> {
     let (mark, mask, inverted) = (blob.u32(0)?, blob.u32(4)?, blob.u8(8)? != 0);
+    let asked = Match::Number { field, mask, low: mark, high: mark };
     let mask = if mask == u32::MAX { String::new() } else { format!("/{mask:#x}") };
-    XtMatch::other(name, format!("{}--mark {mark:#x}{mask}", not(inverted)))
+    XtMatch::known(name, format!("{}--mark {mark:#x}{mask}", not(inverted)), asked.unless(inverted))
 }

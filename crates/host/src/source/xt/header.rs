@@ -2,7 +2,10 @@
 
 use super::not;
 use std::net::IpAddr;
-use whydrop_model::netfilter::Match;
+use whydrop_model::netfilter::{Field, Match};
+
+/// `IP_OFFSET`.
+const FRAGMENT_OFFSET: u32 = 0x1fff;
 
 /// A network with its mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +18,7 @@ pub(crate) struct Network {
 impl Network {
     /// Prefix length; none if the ones of the mask do not stand together.
     fn prefix(&self) -> Option<u8> {
-        let ones = |bits: u128, width: u32| {
-            let ones = (bits << (128 - width)).leading_ones();
-            (bits.count_ones() == ones).then_some(ones as u8)
-        };
-        match self.mask {
-            IpAddr::V4(mask) => ones(u128::from(mask.to_bits()), 32),
-            IpAddr::V6(mask) => ones(mask.to_bits(), 128),
-        }
+        ipnet::ip_mask_to_prefix(self.mask).ok()
     }
 }
 
@@ -64,7 +60,8 @@ impl Header {
         let mut out: Vec<(String, Match)> = vec![];
         let mut push = |negated: bool, text: String, condition: Option<Match>| {
             let text = format!("{}{text}", not(negated));
-            let condition = condition.filter(|_| !negated).unwrap_or_else(|| Match::Other(text.clone()));
+            let condition = condition.map(|found| found.unless(negated));
+            let condition = condition.unwrap_or_else(|| Match::Other(text.clone()));
             out.push((text, condition));
         };
         for (network, option) in [(self.source, "-s"), (self.destination, "-d")] {
@@ -85,7 +82,7 @@ impl Header {
             push(negated, format!("-p {name}"), Some(Match::L4Proto(number)));
         }
         if let Some(negated) = self.fragment {
-            push(negated, "-f".to_owned(), None);
+            push(negated, "-f".to_owned(), Some(Match::any_bit(Field::FragmentOffset, FRAGMENT_OFFSET)));
         }
         out
     }
@@ -106,11 +103,8 @@ mod tests {
         };
         let mut header = Header { source: network("10.1.0.0", "255.255.0.0", true), ..Header::default() };
         assert_eq!(text(&header), "! -s 10.1.0.0/16");
-        assert_eq!(
-            header.render()[0].1,
-            Match::Other("! -s 10.1.0.0/16".into()),
-            "a negation is not a source"
-        );
+        let source = Match::Source("10.1.0.0".parse().unwrap(), 16);
+        assert_eq!(header.render()[0].1, source.unless(true), "a negation is not a source");
         header.source = network("10.0.1.0", "255.0.255.0", false);
         assert_eq!(text(&header), "-s 10.0.1.0/255.0.255.0");
         header.source = network("::", "::", false);

@@ -20,7 +20,7 @@ pub(crate) use rule::{XtRule, quoted};
 pub(crate) use target::Target;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use whydrop_model::netfilter::Match;
+use whydrop_model::netfilter::{Field, Match};
 use whydrop_model::shell::sanitize;
 
 /// `sizeof(struct xt_entry_match)` and `sizeof(struct xt_entry_target)`: size, name, revision.
@@ -107,9 +107,9 @@ impl XtMatch {
         Self::known(name, options, condition)
     }
 
-    /// As the model's condition if it is not negated, else as text.
-    fn unless(inverted: bool, name: &'static str, options: String, condition: Match) -> Option<Self> {
-        if inverted { Self::other(name, options) } else { Self::known(name, options, condition) }
+    /// A match with several conditions, or with none.
+    fn all(name: &'static str, options: String, matches: Vec<Match>) -> Option<Self> {
+        Some(Self { name, options, matches, comment: None })
     }
 }
 
@@ -124,8 +124,8 @@ pub(crate) fn decode(name: &str, revision: u8, data: &[u8], v6: bool) -> Option<
         ("quota", 0) => rate::quota(blob),
         ("state", 0) => conntrack::state(blob),
         ("conntrack", 2..=3) => conntrack::conntrack(blob),
-        ("mark", 1) => conntrack::mark(blob, "mark"),
-        ("connmark", 1) => conntrack::mark(blob, "connmark"),
+        ("mark", 1) => conntrack::mark(blob, "mark", Field::Mark),
+        ("connmark", 1) => conntrack::mark(blob, "connmark", Field::CtMark),
         ("tcp", 0) => ports::tcp(blob),
         ("udp", 0) => ports::udp(blob),
         ("multiport", 1) => ports::multiport(blob),

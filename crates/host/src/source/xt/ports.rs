@@ -1,7 +1,7 @@
 //! Matches by port and TCP flags: tcp, udp, multiport.
 
 use super::{Blob, XtMatch, not};
-use whydrop_model::netfilter::Match;
+use whydrop_model::netfilter::{Field, Match};
 
 /// What `-m tcp` and `-m udp` ask for. iptables over nf_tables stores the same as native expressions.
 #[derive(Clone, Debug, Default)]
@@ -34,16 +34,19 @@ impl Ports {
             let ports = if first == last { first.to_string() } else { format!("{first}:{last}") };
             let text = format!("{}--{word} {ports}", not(negated));
             let condition = if word == "sport" { Match::SourcePorts } else { Match::DestinationPorts };
-            matches.push(if negated { Match::Other(text.clone()) } else { condition(first, last) });
+            matches.push(condition(first, last).unless(negated));
             options.push(text);
         }
-        let option = self.option.map(|(negated, number)| format!("{}--tcp-option {number}", not(negated)));
-        let flags = self.flags.map(|(negated, mask, wanted)| {
-            format!("{}--tcp-flags {} {}", not(negated), flag_names(mask), flag_names(wanted))
-        });
-        for text in [option, flags].into_iter().flatten() {
+        if let Some((negated, number)) = self.option {
+            let text = format!("{}--tcp-option {number}", not(negated));
             matches.push(Match::Other(text.clone()));
             options.push(text);
+        }
+        if let Some((negated, mask, wanted)) = self.flags {
+            options.push(format!("{}--tcp-flags {} {}", not(negated), flag_names(mask), flag_names(wanted)));
+            let [mask, wanted] = [mask, wanted].map(u32::from);
+            let flags = Match::Number { field: Field::TcpFlags, mask, low: wanted, high: wanted };
+            matches.push(flags.unless(negated));
         }
         XtMatch { name, options: options.join(" "), matches, comment: None }
     }
@@ -85,20 +88,34 @@ const MULTI_PORTS: usize = 15;
 
 /// `xt_multiport_v1`: u8 side, u8 count, 15 ports, 15 range marks, u8 invert.
 pub(super) fn multiport(blob: Blob<'_>) -> Option<XtMatch> {
-    let side = *["--sports", "--dports", "--ports"].get(usize::from(blob.u8(0)?))?;
+    type Side = fn(u16, u16) -> Match;
+    let sides: [(&str, &[Side]); 3] = [
+        ("--sports", &[Match::SourcePorts]),
+        ("--dports", &[Match::DestinationPorts]),
+        ("--ports", &[Match::SourcePorts, Match::DestinationPorts]),
+    ];
+    let (side, sides) = *sides.get(usize::from(blob.u8(0)?))?;
     let count = usize::from(blob.u8(1)?);
     if count > MULTI_PORTS {
         return None;
     }
     let mut list = String::new();
     let mut in_range = false;
+    let mut ranges: Vec<(u16, u16)> = vec![];
     for i in 0..count {
         if i > 0 {
             list.push(if in_range { ':' } else { ',' });
         }
-        list.push_str(&blob.u16(2 + 2 * i)?.to_string());
+        let port = blob.u16(2 + 2 * i)?;
+        list.push_str(&port.to_string());
+        match ranges.last_mut() {
+            Some((_, last)) if in_range => *last = port,
+            _ => ranges.push((port, port)),
+        }
         // A mark says that the next port ends a range.
         in_range = !in_range && blob.u8(32 + i)? != 0;
     }
-    XtMatch::other("multiport", format!("{}{side} {list}", not(blob.u8(47)? != 0)))
+    let members = ranges.iter().flat_map(|(first, last)| sides.iter().map(|side| side(*first, *last)));
+    let (inverted, any) = (blob.u8(47)? != 0, Match::AnyOf(members.collect()));
+    XtMatch::known("multiport", format!("{}{side} {list}", not(inverted)), any.unless(inverted))
 }

@@ -18,7 +18,7 @@ pub(super) fn statistic(blob: Blob<'_>) -> Option<XtMatch> {
         1 => {
             let (every, packet) = (blob.u32(4)?.checked_add(1)?, blob.u32(8)?);
             let text = format!("--mode nth{bang} --every {every} --packet {packet}");
-            XtMatch::unless(inverted, "statistic", text, Match::Nth(every))
+            XtMatch::known("statistic", text, Match::Nth(every).unless(inverted))
         }
         _ => None,
     }

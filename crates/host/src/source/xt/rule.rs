@@ -45,9 +45,7 @@ impl XtRule {
                 }
             }
         }
-        if let Some(unknown) = self.target.unknown {
-            matches.push(Match::Other(unknown));
-        }
+        matches.extend(self.target.change.map(Match::Change));
         words.extend(Some(self.target.text).filter(|text| !text.is_empty()));
         let whole = words.join(" ");
         let text = sanitize(&whole, TEXT_MAX);

@@ -2,7 +2,7 @@
 
 use super::{Blob, quoted};
 use std::net::IpAddr;
-use whydrop_model::netfilter::RuleVerdict;
+use whydrop_model::netfilter::{Change, Field, Nat, NatKind, RuleVerdict};
 use whydrop_model::shell::sanitize;
 
 /// A decoded target.
@@ -11,13 +11,13 @@ pub(crate) struct Target {
     /// `-j NAME …` or `-g CHAIN`; empty for a rule without a target.
     pub text: String,
     pub verdict: RuleVerdict,
-    /// `?NAME` if its options were not decoded.
-    pub unknown: Option<String>,
+    /// What it changes in the packet.
+    pub change: Option<Change>,
 }
 
 impl Default for Target {
     fn default() -> Self {
-        Self { text: String::new(), verdict: RuleVerdict::Continue, unknown: None }
+        Self { text: String::new(), verdict: RuleVerdict::Continue, change: None }
     }
 }
 
@@ -34,31 +34,34 @@ impl Target {
             RuleVerdict::Queue(_) => "-j QUEUE".to_owned(),
             RuleVerdict::Jump(chain) => format!("-j {chain}"),
             RuleVerdict::Goto(chain) => format!("-g {chain}"),
-            RuleVerdict::Reject | RuleVerdict::Continue | RuleVerdict::Map(_) | RuleVerdict::Other(_) => {
-                String::new()
-            }
+            RuleVerdict::Reject
+            | RuleVerdict::Continue
+            | RuleVerdict::Map(_)
+            | RuleVerdict::Nat(_)
+            | RuleVerdict::Tproxy { .. }
+            | RuleVerdict::Other(_) => String::new(),
         };
-        Self { text, verdict, unknown: None }
+        Self { text, verdict, change: None }
     }
 
     /// `-j NFLOG`, which iptables over nf_tables stores as a native log expression.
     pub fn nflog(prefix: &str, group: u16, threshold: u16) -> Self {
         let options = nflog_options(prefix, group, threshold);
         let space = if options.is_empty() { "" } else { " " };
-        Self { text: format!("-j NFLOG{space}{options}"), verdict: RuleVerdict::Continue, unknown: None }
+        Self { text: format!("-j NFLOG{space}{options}"), verdict: RuleVerdict::Continue, change: None }
     }
 
     /// Decodes a target of an extension module.
     pub fn decode(name: &str, revision: u8, data: &[u8], v6: bool) -> Self {
+        let change = change(name, revision, Blob(data));
         match decode(name, revision, Blob(data), v6) {
             Some((name, options, verdict)) => {
                 let space = if options.is_empty() { "" } else { " " };
-                Self { text: format!("-j {name}{space}{options}"), verdict, unknown: None }
+                Self { text: format!("-j {name}{space}{options}"), verdict, change }
             }
             None => {
                 let name = sanitize(name, super::NAME_LEN);
-                let unknown = format!("?{name}");
-                Self { text: format!("-j {unknown}"), verdict: effect(&name), unknown: Some(unknown) }
+                Self { text: format!("-j ?{name}"), verdict: effect(&name), change }
             }
         }
     }
@@ -68,10 +71,54 @@ impl Target {
 fn effect(name: &str) -> RuleVerdict {
     match name {
         "REJECT" => RuleVerdict::Reject,
-        "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "CHECKSUM" | "TCPMSS" | "TRACE" | "TOS" | "DSCP" | "TTL"
-        | "HL" | "CLASSIFY" | "SET" | "AUDIT" | "CT" | "TEE" | "RATEEST" => RuleVerdict::Continue,
+        "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "NOTRACK" | "CHECKSUM" | "TCPMSS" | "TRACE" | "TOS"
+        | "DSCP" | "TTL" | "HL" | "CLASSIFY" | "SET" | "AUDIT" | "CT" | "TEE" | "RATEEST" => {
+            RuleVerdict::Continue
+        }
         other => RuleVerdict::Other(other.to_owned()),
     }
+}
+
+/// What a target changes in the packet or in its connection.
+fn change(name: &str, revision: u8, blob: Blob<'_>) -> Option<Change> {
+    Some(match name {
+        "MARK" => {
+            let numbers = (revision == 2).then(|| blob.u32(0).zip(blob.u32(4))).flatten();
+            numbers.map_or(Change::Blur(Field::Mark), |(value, clear)| Change::Set {
+                field: Field::Mark,
+                clear,
+                value,
+            })
+        }
+        "CONNMARK" => connmark_change(revision, blob),
+        "NOTRACK" => Change::Notrack,
+        // The lowest bit of the flags: XT_CT_NOTRACK.
+        "CT" if blob.u16(0).is_some_and(|flags| flags & 1 != 0) => Change::Notrack,
+        "TCPMSS" => Change::Blur(Field::TcpMss),
+        "TOS" | "DSCP" => Change::Blur(Field::Tos),
+        "TTL" | "HL" => Change::Blur(Field::Ttl),
+        _ => return None,
+    })
+}
+
+fn connmark_change(revision: u8, blob: Blob<'_>) -> Change {
+    let known = || {
+        let [mark, ctmask, nfmask] = [blob.u32(0)?, blob.u32(4)?, blob.u32(8)?];
+        let mode = match revision {
+            1 => blob.u8(12)?,
+            2 if blob.u8(13)? == 0 => blob.u8(14)?,
+            _ => return None,
+        };
+        let (mark_field, ct) = (Field::Mark, Field::CtMark);
+        match mode {
+            0 => Some(Change::Set { field: ct, clear: ctmask, value: mark }),
+            1 => Some(Change::Copy { from: mark_field, mask: nfmask, to: ct, clear: ctmask }),
+            2 => Some(Change::Copy { from: ct, mask: ctmask, to: mark_field, clear: nfmask }),
+            _ => None,
+        }
+    };
+    // Its mode decides which of the two marks it changes; the other one is seldom asked.
+    known().unwrap_or(Change::Blur(Field::CtMark))
 }
 
 fn decode(name: &str, revision: u8, blob: Blob<'_>, v6: bool) -> Option<Known> {
@@ -96,13 +143,13 @@ fn decode(name: &str, revision: u8, blob: Blob<'_>, v6: bool) -> Option<Known> {
                 mss => format!("--set-mss {mss}"),
             },
         ),
-        ("MASQUERADE", 0) => nat(range(blob, false, v6)?, "MASQUERADE", ""),
-        ("REDIRECT", 0) => nat(range(blob, false, v6)?, "REDIRECT", ""),
+        ("MASQUERADE", 0) => nat(range(blob, false, v6)?, NatKind::Masquerade, ""),
+        ("REDIRECT", 0) => nat(range(blob, false, v6)?, NatKind::Redirect, ""),
         // Revision 0 of IPv4 is a compat structure; later ones and IPv6 carry nf_nat_range.
-        ("SNAT", 0) => nat(range(blob, false, v6)?, "SNAT", "--to-source"),
-        ("DNAT", 0) => nat(range(blob, false, v6)?, "DNAT", "--to-destination"),
-        ("SNAT", 1) => nat(range(blob, true, v6)?, "SNAT", "--to-source"),
-        ("DNAT", 1..=2) => nat(range(blob, true, v6)?, "DNAT", "--to-destination"),
+        ("SNAT", 0) => nat(range(blob, false, v6)?, NatKind::Source, "--to-source"),
+        ("DNAT", 0) => nat(range(blob, false, v6)?, NatKind::Destination, "--to-destination"),
+        ("SNAT", 1) => nat(range(blob, true, v6)?, NatKind::Source, "--to-source"),
+        ("DNAT", 1..=2) => nat(range(blob, true, v6)?, NatKind::Destination, "--to-destination"),
         _ => None,
     }
 }
@@ -217,7 +264,11 @@ fn nfqueue(blob: Blob<'_>, revision: u8) -> Option<Known> {
 fn tproxy(blob: Blob<'_>, v6: bool) -> Option<Known> {
     let (mask, mark, ip, port) = (blob.u32(0)?, blob.u32(4)?, blob.ip(8, v6)?, blob.be16(24)?);
     let options = format!("--on-port {port} --on-ip {ip} --tproxy-mark {mark:#x}/{mask:#x}");
-    Some(("TPROXY", options, RuleVerdict::Other("TPROXY".into())))
+    let verdict = RuleVerdict::Tproxy {
+        address: Some(ip).filter(|ip| !ip.is_unspecified()),
+        port: Some(port).filter(|port| *port != 0),
+    };
+    Some(("TPROXY", options, verdict))
 }
 
 /// `xt_ct_target_info{,_v1}`: u16 flags, u16 zone, u32 events twice, helper of 16, time-out name of 32.
@@ -261,7 +312,10 @@ fn range(blob: Blob<'_>, wide: bool, v6: bool) -> Option<Range> {
     Some(Range { flags: blob.u32(4)?, ips, ports: (blob.be16(16)?, blob.be16(18)?) })
 }
 
-fn nat(range: Range, name: &'static str, to: &str) -> Option<Known> {
+/// First port that a random one comes from, whatever was asked (`nf_nat_l4proto_unique_tuple`).
+const FIRST_RANDOM_PORT: u16 = 1024;
+
+fn nat(range: Range, kind: NatKind, to: &str) -> Option<Known> {
     let Range { flags, ips: (first, last), ports: (low, high) } = range;
     if flags & !(MAP_IPS | PORTS | RANDOM | PERSISTENT | RANDOM_FULLY) != 0 {
         return None;
@@ -286,5 +340,16 @@ fn nat(range: Range, name: &'static str, to: &str) -> Option<Known> {
             options.push(word.to_owned());
         }
     }
-    Some((name, options.join(" "), RuleVerdict::Other(name.to_owned())))
+    let random = flags & (RANDOM | RANDOM_FULLY) != 0;
+    let translation = Nat {
+        kind,
+        addresses: (flags & MAP_IPS != 0).then_some((first, last)),
+        ports: if flags & PORTS != 0 {
+            Some((low, high))
+        } else {
+            random.then_some((FIRST_RANDOM_PORT, u16::MAX))
+        },
+        known: true,
+    };
+    Some((kind.word(), options.join(" "), RuleVerdict::Nat(Box::new(translation))))
 }

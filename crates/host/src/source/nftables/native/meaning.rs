@@ -5,7 +5,7 @@ use super::super::field::{Field, Role, flag_bits, flag_names, interface};
 use super::super::sets;
 use super::sign;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use whydrop_model::netfilter::Match;
+use whydrop_model::netfilter::{Field as Number, Match};
 
 pub(super) fn leading_ones(mask: &[u8]) -> u32 {
     let full = mask.iter().take_while(|b| **b == 0xff).count();
@@ -31,17 +31,71 @@ pub(super) fn meaning(field: Field, low: &[u8], high: &[u8]) -> Option<Match> {
     let port = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.try_into().ok()?));
     let same = low == high;
     match field.role {
-        Role::Source => Some(Match::Source(address(low)?, sets::prefix(low, high)?)),
-        Role::Destination => Some(Match::Destination(address(low)?, sets::prefix(low, high)?)),
+        Role::Source => {
+            sets::prefix(low, high).zip(address(low)).map(|(prefix, ip)| Match::Source(ip, prefix))
+        }
+        Role::Destination => {
+            sets::prefix(low, high).zip(address(low)).map(|(prefix, ip)| Match::Destination(ip, prefix))
+        }
         Role::SourcePort => Some(Match::SourcePorts(port(low)?, port(high)?)),
         Role::DestinationPort => Some(Match::DestinationPorts(port(low)?, port(high)?)),
         Role::InInterface if same => interface(low).map(Match::InInterface),
         Role::OutInterface if same => interface(low).map(Match::OutInterface),
         Role::L4Proto if same => low.first().copied().map(Match::L4Proto),
         Role::CtState if same => {
+            // A packet is in one state: two of them together never fit.
             let names = flag_names(field.kind, flag_bits(field.kind, low)?)?;
-            Some(Match::CtState(names.iter().map(|name| name.to_uppercase()).collect()))
+            (names.len() == 1).then(|| Match::CtState(names.iter().map(|name| name.to_uppercase()).collect()))
         }
+        Role::Number(number) => {
+            // With its flags, which the model's field is without.
+            (number != Number::FragmentOffset).then_some(())?;
+            let (low, high) = (field.kind.number(low)?, field.kind.number(high)?);
+            Some(Match::Number { field: number, mask: u32::MAX, low, high })
+        }
+        _ => None,
+    }
+    .or_else(|| range(field, low, high))
+}
+
+/// Addresses that are no whole network.
+fn range(field: Field, low: &[u8], high: &[u8]) -> Option<Match> {
+    match field.role {
+        Role::Source => Some(Match::SourceRange(address(low)?, address(high)?)),
+        Role::Destination => Some(Match::DestinationRange(address(low)?, address(high)?)),
+        _ => None,
+    }
+}
+
+/// What comparing a whole field with a value asks.
+pub(super) fn compared(field: Field, op: Op, value: &[u8]) -> Option<Match> {
+    let (least, most) = (vec![0; value.len()], vec![0xff; value.len()]);
+    let from_here = || meaning(field, value, &most);
+    let up_to_here = || meaning(field, &least, value);
+    // Order is that of numbers; addresses and names are only equal or not.
+    let ordered = matches!(field.role, Role::SourcePort | Role::DestinationPort | Role::Number(_));
+    match op {
+        Op::Eq => meaning(field, value, value),
+        Op::Neq => meaning(field, value, value).map(|found| found.unless(true)),
+        _ if !ordered => None,
+        // Below is what is not from here on.
+        Op::Lt => from_here().map(|found| found.unless(true)),
+        Op::Gte => from_here(),
+        Op::Lte => up_to_here(),
+        Op::Gt => up_to_here().map(|found| found.unless(true)),
+    }
+}
+
+/// What comparing a field under a mask asks.
+pub(super) fn under_mask(field: Field, op: Op, value: &[u8], mask: &[u8]) -> Option<Match> {
+    let Role::Number(number) = field.role else { return None };
+    let (wanted, mask) = (field.kind.number(value)?, field.kind.number(mask)?);
+    // The upper three bits of a fragment's offset are flags.
+    (number != Number::FragmentOffset || mask & !0x1fff == 0).then_some(())?;
+    let equal = Match::Number { field: number, mask, low: wanted, high: wanted };
+    match op {
+        Op::Eq => Some(equal),
+        Op::Neq => Some(equal.unless(true)),
         _ => None,
     }
 }

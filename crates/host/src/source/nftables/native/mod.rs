@@ -10,7 +10,7 @@ use super::field::{
     META_PROTOCOL, Role, flag_bits, flag_names,
 };
 use super::sets::{self, Entry, Set, Sets};
-use meaning::{address, host, leading_ones, meaning, numgen, share};
+use meaning::{address, compared, host, leading_ones, meaning, numgen, share, under_mask};
 use whydrop_model::netfilter::{Family, Match, RuleVerdict};
 
 /// A statement or condition of the rule.
@@ -26,6 +26,8 @@ struct Register<'a> {
     slot: u32,
     load: Load<'a>,
     mask: Option<&'a [u8]>,
+    /// Mask and turned bits of the only bitwise expression.
+    bits: Option<(&'a [u8], &'a [u8])>,
     /// Brought to network byte order by a byteorder expression.
     swapped: bool,
     /// Changed in a way that is not followed.
@@ -38,6 +40,9 @@ pub(super) struct Reading {
     pub matches: Vec<Match>,
     pub verdict: RuleVerdict,
 }
+
+/// The only field that nft shifts before it compares.
+const DSCP: &str = "ip dscp";
 
 struct Reader<'a, 's> {
     context: Context,
@@ -93,7 +98,14 @@ impl<'a> Reader<'a, '_> {
         if let Some((register, load)) = Load::of(expr) {
             let slot = slot(register);
             self.registers.retain(|other| other.slot != slot);
-            self.registers.push(Register { slot, load, mask: None, swapped: false, opaque: false });
+            self.registers.push(Register {
+                slot,
+                load,
+                mask: None,
+                bits: None,
+                swapped: false,
+                opaque: false,
+            });
             return;
         }
         match expr {
@@ -101,6 +113,7 @@ impl<'a> Reader<'a, '_> {
                 let plain = xor.iter().all(|b| *b == 0) && from == to;
                 self.change(*from, *to, |register| {
                     register.opaque |= register.mask.is_some() || !plain;
+                    register.bits = register.mask.is_none().then_some((*mask, *xor));
                     register.mask = Some(mask);
                 });
             }
@@ -110,6 +123,11 @@ impl<'a> Reader<'a, '_> {
             Expr::Lookup { from, set, maps_to, negated } => self.lookup(*from, set, *maps_to, *negated),
             Expr::MetaSet { key: META_MARK, from } => self.set_mark("meta", *from),
             Expr::CtSet { key: CT_MARK, from } => self.set_mark("ct", *from),
+            // It may have written any register.
+            Expr::Other(_) | Expr::CtLoad { .. } => {
+                self.registers.clear();
+                self.statement(expr);
+            }
             other => self.statement(other),
         }
     }
@@ -232,10 +250,10 @@ impl<'a> Reader<'a, '_> {
         if (network || icmp)
             && let Some(word) = self.l3_word.take().and_then(|at| self.words.get_mut(at))
         {
-            *word = Word { text: String::new(), condition: None };
+            // The model keeps the protocol.
+            word.text = String::new();
         }
         if transport && let Some(word) = self.l4_word.take().and_then(|at| self.words.get_mut(at)) {
-            // The model keeps the protocol.
             word.text = String::new();
         }
     }
@@ -243,11 +261,7 @@ impl<'a> Reader<'a, '_> {
     /// A comparison of a whole field.
     fn equal(&mut self, field: Field, op: Op, value: &[u8]) -> Option<()> {
         let shown = field.kind.show(value)?;
-        let condition = match op {
-            Op::Eq => meaning(field, value, value),
-            Op::Neq => meaning(field, value, value).map(|found| Match::Not(Box::new(found))),
-            _ => None,
-        };
+        let condition = compared(field, op, value);
         self.implies(field);
         if field.role == Role::L4Proto && op == Op::Eq {
             self.context.l4 = value.first().copied();
@@ -274,28 +288,35 @@ impl<'a> Reader<'a, '_> {
         if let Some(bits) = flag_bits(field.kind, mask) {
             let asked = flag_names(field.kind, bits)?;
             let wanted = flag_bits(field.kind, value)?;
-            let list = asked.join(",");
-            let (text, condition) = match (wanted, op) {
-                (0, Op::Neq) => {
-                    let states = asked.iter().map(|name| name.to_uppercase()).collect();
-                    let known = field.role == Role::CtState;
-                    (format!("{name} {list}"), known.then_some(Match::CtState(states)))
+            let text = match (wanted, op) {
+                (0, Op::Neq) => format!("{name} {}", asked.join(",")),
+                (0, _) => format!("{name} ! {}", asked.join(",")),
+                // Older releases of nft list it as `syn / syn,ack`, but all take this.
+                (_, op) => {
+                    let mask = match asked.as_slice() {
+                        [one] => (*one).to_owned(),
+                        several => format!("({})", several.join(" | ")),
+                    };
+                    format!("{name} & {mask}{} {}", sign(op, true), field.kind.show(value)?)
                 }
-                (0, _) => (format!("{name} ! {list}"), None),
-                (wanted, op) => {
-                    let wanted = flag_names(field.kind, wanted)?.join(",");
-                    (format!("{name}{} {wanted} / {list}", sign(op, false)), None)
-                }
+            };
+            let states = || Match::CtState(asked.iter().map(|name| name.to_uppercase()).collect());
+            let condition = match (field.role, wanted) {
+                (Role::CtState, 0) => Some(states().unless(op == Op::Eq)),
+                _ => under_mask(field, op, value, mask),
             };
             self.condition(text, condition);
             return Some(());
         }
-        let (value, mask) = match field.kind {
-            Kind::Mark => (field.kind.show(value)?, field.kind.show(mask)?),
-            Kind::Number => (field.kind.show(value)?, field.kind.show(mask)?),
-            _ => return None,
-        };
-        self.condition(format!("{name} & {mask}{} {value}", sign(op, true)), None);
+        let condition = under_mask(field, op, value, mask);
+        if let (DSCP, [mask @ 0xfc], [value]) = (name, mask, value) {
+            let value = value >> mask.trailing_zeros();
+            self.condition(format!("{name}{} 0x{value:02x}", sign(op, false)), condition);
+            return Some(());
+        }
+        matches!(field.kind, Kind::Mark | Kind::Number | Kind::Bits).then_some(())?;
+        let (value, mask) = (field.kind.show(value)?, field.kind.show(mask)?);
+        self.condition(format!("{name} & {mask}{} {value}", sign(op, true)), condition);
         Some(())
     }
 
@@ -331,8 +352,15 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn lookup(&mut self, from: u32, set: &str, maps_to: Option<u32>, negated: bool) {
-        if self.looked_up(from, set, maps_to, negated).is_none() {
-            self.unknown(if maps_to.is_some() { "map" } else { "lookup" });
+        if self.looked_up(from, set, maps_to, negated).is_some() {
+            return;
+        }
+        self.unknown(if maps_to.is_some() { "map" } else { "lookup" });
+        match maps_to {
+            // What it says is not known, but it says something.
+            Some(0) => self.verdict = RuleVerdict::Other("vmap".to_owned()),
+            Some(register) => self.registers.retain(|other| other.slot != slot(register)),
+            None => {}
         }
     }
 
@@ -343,12 +371,18 @@ impl<'a> Reader<'a, '_> {
         let (mut at, mut left) = (slot(from), i64::from(set.key_len));
         let mut fields = vec![];
         while left > 0 {
-            let register = self.registers.iter().find(|r| r.slot == at && !r.opaque && !r.swapped)?;
+            let register = self.registers.iter().find(|r| r.slot == at && !r.opaque)?;
             register.mask.is_none().then_some(())?;
             for field in self.context.fields(register.load)? {
                 at += field.len.div_ceil(4);
                 left -= i64::from(field.len.next_multiple_of(4));
-                fields.push(field);
+                let kind = match field.kind {
+                    // Intervals are kept in network byte order.
+                    Kind::HostNumber if register.swapped => Kind::Number,
+                    _ if register.swapped && field.len > 1 => return None,
+                    kind => kind,
+                };
+                fields.push(Field { kind, ..field });
             }
         }
         let shown = if set.is_anonymous() { set.show(&fields)? } else { format!("@{name}") };
@@ -375,16 +409,33 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-/// The elements of a set over one field as conditions; none if they are not known.
+/// The elements of a set as conditions; none if they are not known, or may change with each packet.
 fn members(set: &Set, fields: &[Field]) -> Option<Vec<(Match, Option<RuleVerdict>)>> {
-    let [field] = fields else { return None };
     let member = |entry: Entry<'_>| {
-        let other =
-            || Match::Other(format!("{} {}", field.name, field.kind.show(entry.low).unwrap_or_default()));
-        let condition = meaning(*field, entry.low, &entry.high).unwrap_or_else(other);
+        let condition = key(&entry, fields).unwrap_or_else(|| Match::Other(format!("@{}", set.name)));
         (condition, entry.verdict.map(|(_, verdict)| verdict.clone()))
     };
-    Some(set.entries(fields)?.into_iter().map(member).collect())
+    let mut members: Vec<_> = set.entries(fields)?.into_iter().map(member).collect();
+    // What no other element fits; it has no condition of its own.
+    members.extend(
+        set.rest().map(|verdict| (Match::AllOf(vec![]), verdict.map(|(_, verdict)| verdict.clone()))),
+    );
+    Some(members)
+}
+
+/// One element: its fields, each padded to four bytes.
+fn key(entry: &Entry<'_>, fields: &[Field]) -> Option<Match> {
+    let (mut at, mut parts) = (0_usize, vec![]);
+    for field in fields {
+        let len = usize::try_from(field.len).ok()?;
+        let range = at..at.checked_add(len)?;
+        parts.push(meaning(*field, entry.low.get(range.clone())?, entry.high.get(range)?)?);
+        at += len.next_multiple_of(4);
+    }
+    match parts.len() {
+        1 => parts.pop(),
+        _ => Some(Match::AllOf(parts)),
+    }
 }
 
 /// The sign between a field and its value; equality is written only where leaving it out means something else.
@@ -429,12 +480,56 @@ mod tests {
         assert_eq!(
             rule.matches,
             [
+                Match::equals(whydrop_model::netfilter::Field::NetworkProtocol, 2),
                 Match::Source("10.0.0.0".parse().unwrap(), 8),
                 Match::L4Proto(6),
                 Match::SourcePorts(1, 1),
                 Match::DestinationPorts(2, 2),
             ]
         );
+    }
+
+    #[test]
+    fn flags_are_written_as_every_nft_takes_them() {
+        let flags = |op, mask: Option<&'static [u8]>, value: &'static [u8]| {
+            let mut exprs = vec![
+                Expr::MetaLoad { key: META_L4PROTO, to: 1 },
+                Expr::Cmp { from: 1, op: Op::Eq, value: &[6] },
+                Expr::Payload { base: 2, offset: 13, len: 1, to: 1 },
+                Expr::Cmp { from: 1, op, value },
+            ];
+            if let Some(mask) = mask {
+                exprs.insert(3, Expr::Bitwise { from: 1, to: 1, mask, xor: &[0] });
+            }
+            text(&exprs, Family::Inet).text
+        };
+        assert_eq!(flags(Op::Eq, Some(&[0x12]), &[2]), "tcp flags & (syn | ack) == syn");
+        assert_eq!(
+            flags(Op::Neq, Some(&[0x17]), &[0x12]),
+            "tcp flags & (fin | syn | rst | ack) != syn | ack"
+        );
+        assert_eq!(flags(Op::Eq, Some(&[2]), &[2]), "tcp flags & syn == syn");
+        assert_eq!(flags(Op::Neq, Some(&[0x12]), &[0]), "tcp flags syn,ack");
+        assert_eq!(flags(Op::Eq, Some(&[0x12]), &[0]), "tcp flags ! syn,ack");
+        assert_eq!(flags(Op::Eq, None, &[0x12]), "tcp flags == syn | ack");
+        assert_eq!(flags(Op::Neq, None, &[0]), "tcp flags != 0x0");
+    }
+
+    /// `ip saddr 10.0.0.1 tcp option maxseg size 536`: the second load is not decoded, and stands where the first was.
+    #[test]
+    fn a_load_that_is_not_decoded_is_not_taken_for_the_one_before() {
+        for load in [Expr::Other("exthdr"), Expr::CtLoad { key: 8, to: 1, direction: Some(0) }] {
+            let exprs = [
+                Expr::Payload { base: 1, offset: 12, len: 4, to: 1 },
+                Expr::Cmp { from: 1, op: Op::Eq, value: &[10, 0, 0, 1] },
+                load,
+                Expr::Cmp { from: 1, op: Op::Eq, value: &[2, 24] },
+            ];
+            let rule = text(&exprs, Family::Ip);
+            let others = rule.matches.iter().filter(|found| matches!(found, Match::Other(_))).count();
+            assert_eq!((rule.matches.len(), others), (3, 2), "{}", rule.text);
+            assert_eq!(rule.matches[0], Match::Source("10.0.0.1".parse().unwrap(), 32));
+        }
     }
 
     #[test]
