@@ -2,7 +2,8 @@
 
 use crate::number::{count, maybe};
 use crate::text::{
-    claims, command_line, headline, probe_lines, rows, target_name, unexplained_places, unseen,
+    all_checks, claims, fix_lines, headline, history, probe_lines, rows, target_name, tenants,
+    unexplained_places, unseen,
 };
 use crate::words;
 use std::io::{self, Write};
@@ -23,10 +24,13 @@ pub fn write(report: &Report, lang: Lang, out: &mut dyn Write) -> io::Result<()>
     let made =
         made.fill(&[("host", &report.hostname), ("kernel", &report.kernel), ("at", &report.started_at)]);
     writeln!(out, "{}\n", escape(made.get(lang)))?;
+    for line in tenants::lines(report, lang) {
+        writeln!(out, "- {}", escape(&line))?;
+    }
     for probe in &report.probes {
         writeln!(out, "- {}", escape(&probe_lines(report, probe, lang).join("; ")))?;
     }
-    if !report.probes.is_empty() {
+    if !report.probes.is_empty() || report.targets.iter().any(|target| !target.tenants.is_empty()) {
         writeln!(out)?;
     }
     ledger(report, lang, out)?;
@@ -40,6 +44,14 @@ pub fn write(report: &Report, lang: Lang, out: &mut dyn Write) -> io::Result<()>
             let target = target_name(report, &note.target);
             let (subject, text) = (escape(&note.subject), escape(note.text.get(lang)));
             writeln!(out, "- **{status}** {} {subject}: {text}", escape(&target))?;
+        }
+        writeln!(out)?;
+    }
+    let changed = history(report, lang);
+    if !changed.is_empty() {
+        writeln!(out, "## {}\n", text!("Changed", "改动").get(lang))?;
+        for line in changed {
+            writeln!(out, "- {}", escape(&line))?;
         }
         writeln!(out)?;
     }
@@ -96,11 +108,15 @@ fn cause(
         writeln!(out, "- **{}**: {}", text!("explains", "由此引起").get(lang), explains.join(", "))?;
     }
     writeln!(out)?;
-    let checks = finding.evidence.iter().filter(|e| !e.reproduce.is_empty());
-    let checks: Vec<String> = checks.map(|e| command_line(report, &finding.target, &e.reproduce)).collect();
-    if !checks.is_empty() {
+    let (shown, hidden): (Vec<_>, Vec<_>) = all_checks(report, finding).into_iter().partition(Result::is_ok);
+    if !(shown.is_empty() && hidden.is_empty()) {
         writeln!(out, "{}\n", text!("Check", "自行核对").get(lang))?;
-        code(&checks.join("\n"), out)?;
+    }
+    if !shown.is_empty() {
+        code(&shown.into_iter().flatten().collect::<Vec<_>>().join("\n"), out)?;
+    }
+    for reason in hidden.into_iter().filter_map(Result::err) {
+        writeln!(out, "{}\n", escape(reason.get(lang)))?;
     }
     finding.fixes.iter().try_for_each(|f| fix(report, f, lang, out))
 }
@@ -108,10 +124,10 @@ fn cause(
 fn fix(report: &Report, fix: &Fix, lang: Lang, out: &mut dyn Write) -> io::Result<()> {
     let (word, title) = (words::applicability(fix.applicability).get(lang), escape(fix.title.get(lang)));
     writeln!(out, "**{}, {word}**: {title}\n", text!("Fix", "修复").get(lang))?;
-    let lines: Vec<String> =
-        fix.steps.iter().map(|s| command_line(report, &s.target, &s.action.argv())).collect();
-    if !lines.is_empty() {
-        code(&lines.join("\n"), out)?;
+    match fix_lines(report, fix) {
+        Ok(lines) if lines.is_empty() => {}
+        Ok(lines) => code(&lines.join("\n"), out)?,
+        Err(reason) => writeln!(out, "{}\n", escape(reason.get(lang)))?,
     }
     for remark in [&fix.caution, &fix.persist].into_iter().flatten() {
         writeln!(out, "{}\n", escape(remark.get(lang)))?;

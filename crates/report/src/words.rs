@@ -19,10 +19,11 @@ pub const fn severity(severity: Severity) -> Text {
     }
 }
 
-/// safe, disruptive or manual.
+/// safe, weakens, disruptive or manual.
 pub const fn applicability(applicability: Applicability) -> Text {
     match applicability {
         Applicability::Safe => text!("safe", "安全"),
+        Applicability::Weakens => text!("weakens", "会放宽防护"),
         Applicability::Disruptive => text!("disruptive", "会中断业务"),
         Applicability::Manual => text!("manual", "需人工处理"),
     }

@@ -1,9 +1,11 @@
 //! From the model to the document.
 
 use super::SCHEMA;
-use super::document::{Command, Document, Evidence, Finding, Fix, Host, Note, Probe, Target, Tool};
+use super::document::{
+    Change, Command, Document, Doer, Evidence, Finding, Fix, Host, Note, Probe, Target, Tenant, Tool,
+};
 use whydrop_model::finding::Step;
-use whydrop_model::{Lang, Phrase, ProbeResult, Report, Role};
+use whydrop_model::{Action, Lang, Phrase, ProbeResult, Report, Role};
 
 /// The report as a document of the contract. `version` is that of the program.
 pub fn document(report: &Report, lang: Lang, version: &str) -> Document {
@@ -18,16 +20,21 @@ pub fn document(report: &Report, lang: Lang, version: &str) -> Document {
         verdict: report.verdict,
         findings: report.findings.iter().enumerate().map(|(i, f)| finding(report, f, i, lang)).collect(),
         notes: report.notes.iter().map(|n| note(n, lang)).collect(),
+        flows: report.flows.clone(),
+        flows_seen: report.flows_seen,
         probes: report.probes.iter().map(|p| probe(p, lang)).collect(),
         ledger: report.ledger.clone(),
         coverage: report.coverage.clone(),
+        history: report.history.iter().map(|c| change(c, lang)).collect(),
     }
 }
 
-fn target(t: &whydrop_model::Target) -> Target {
+/// A namespace as the contract shows it.
+pub(crate) fn target(t: &whydrop_model::Target) -> Target {
     let role = match t.role {
         Role::Target => "target",
         Role::Vantage => "vantage",
+        Role::Surrounding => "surrounding",
     };
     Target {
         id: t.id.clone(),
@@ -36,8 +43,14 @@ fn target(t: &whydrop_model::Target) -> Target {
         netns_inode: t.netns_inode,
         pid: t.pid,
         container: t.container.clone(),
+        pod: t.pod().cloned(),
+        containers: t.tenants.iter().map(tenant).collect(),
         role: role.to_owned(),
     }
+}
+
+fn tenant(t: &whydrop_model::Tenant) -> Tenant {
+    Tenant { engine: t.engine, id: t.id.clone(), name: t.name.clone(), image: t.image.clone() }
 }
 
 fn finding(report: &Report, f: &whydrop_model::Finding, index: usize, lang: Lang) -> Finding {
@@ -65,27 +78,35 @@ fn finding(report: &Report, f: &whydrop_model::Finding, index: usize, lang: Lang
 
 fn evidence(report: &Report, target: &str, e: &whydrop_model::Evidence, lang: Lang) -> Evidence {
     let words: Vec<&str> = e.reproduce.iter().map(String::as_str).collect();
-    let target = report.target(target).filter(|_| !words.is_empty());
+    let target = report.target(e.target.as_deref().unwrap_or(target)).filter(|_| !words.is_empty());
+    let line = target.map(|t| t.command_line(&words));
     Evidence {
         claim: e.claim.get(lang).to_owned(),
         source: e.source.clone(),
-        reproduce: target.map(|t| t.command_line(&words)),
+        not_shown: line.as_ref().and_then(|line| Some(line.as_ref().err()?.get(lang).to_owned())),
+        reproduce: line.and_then(Result::ok),
         supports: e.supports,
     }
 }
 
 fn fix(fix: &whydrop_model::Fix, lang: Lang) -> Fix {
-    let command = |step: &Step| Command { target: step.target.clone(), argv: step.action.argv() };
-    let back = |step: &Step| {
-        step.action.inverse().map(|action| Command { target: step.target.clone(), argv: action.argv() })
+    let command = |step: &Step, action: &Action| -> Result<Command, Phrase> {
+        Ok(Command { target: step.target.clone(), argv: action.command()? })
     };
-    // A way back that is known only in part is none.
-    let undo: Option<Vec<Command>> = fix.steps.iter().rev().map(back).collect();
+    // What is known only in part is not known.
+    let commands = fix.steps.iter().map(|step| command(step, &step.action)).collect::<Result<Vec<_>, _>>();
+    let back: Option<Vec<_>> =
+        fix.steps.iter().rev().map(|step| Some((step, step.action.inverse()?))).collect();
+    let back = back.into_iter().flatten().map(|(step, action)| command(step, &action));
+    let undo = back.collect::<Result<Vec<_>, _>>();
+    let reason = commands.as_ref().err().or(undo.as_ref().err());
+    let not_shown = reason.map(|reason| reason.get(lang).to_owned());
     Fix {
         title: fix.title.get(lang).to_owned(),
         applicability: fix.applicability,
-        commands: fix.steps.iter().map(command).collect(),
+        commands: commands.into_iter().flatten().collect(),
         undo: undo.into_iter().flatten().collect(),
+        not_shown,
         persist: fix.persist.as_ref().map(|p| p.get(lang).to_owned()),
         caution: fix.caution.as_ref().map(|p| p.get(lang).to_owned()),
     }
@@ -98,6 +119,17 @@ fn note(n: &whydrop_model::Note, lang: Lang) -> Note {
         subject: n.subject.clone(),
         status: n.status,
         text: n.text.get(lang).to_owned(),
+    }
+}
+
+fn change(c: &whydrop_model::Change, lang: Lang) -> Change {
+    Change {
+        time: c.time(),
+        announced: c.announced,
+        not_before: c.not_before(),
+        target: c.target.clone(),
+        what: c.what.get(lang).to_owned(),
+        by: c.by.as_ref().map(|by| Doer { pid: by.pid, comm: by.comm.clone() }),
     }
 }
 

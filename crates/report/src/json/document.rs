@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use whydrop_model::probe::{Rtt, Share};
-use whydrop_model::report::Coverage;
+use whydrop_model::report::{Coverage, FlowsSeen, SufferingFlow};
 use whydrop_model::{Applicability, Direction, Lang, NoteStatus, Severity, TargetKind, Verdict};
 
 /// The whole report.
@@ -31,12 +31,19 @@ pub struct Document {
     pub findings: Vec<Finding>,
     /// Seen and judged innocent, latent or old.
     pub notes: Vec<Note>,
+    /// Who suffers: conversations of programs in trouble, the worst first.
+    pub flows: Vec<SufferingFlow>,
+    /// How many conversations were looked at.
+    pub flows_seen: FlowsSeen,
     /// What probes measured.
     pub probes: Vec<Probe>,
     /// Every lost packet, charged once.
     pub ledger: Ledger,
     /// What was looked at, and what could not be.
     pub coverage: Vec<Coverage>,
+    /// What was changed on the machine before and in the window, oldest first; only where somebody listened, as `watch`
+    /// does.
+    pub history: Vec<Change>,
 }
 
 /// The program.
@@ -72,8 +79,25 @@ pub struct Target {
     pub pid: Option<u32>,
     /// Container id, if it is one.
     pub container: Option<String>,
-    /// `target` if it was asked about, `vantage` if only probes started there.
+    /// Pod, if it is one's.
+    pub pod: Option<whydrop_model::Pod>,
+    /// The containers in it: those of a pod share one namespace.
+    pub containers: Vec<Tenant>,
+    /// `target` if it was asked about, `vantage` if only probes started there, `surrounding` if it is joined to a target.
     pub role: String,
+}
+
+/// A container in a namespace.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Tenant {
+    /// Who runs it.
+    pub engine: TargetKind,
+    /// Full id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Image, if known.
+    pub image: Option<String>,
 }
 
 /// A root cause that costs packets now.
@@ -122,8 +146,10 @@ pub struct Evidence {
     pub claim: String,
     /// Interface that gave it.
     pub source: String,
-    /// Shell line that shows the same from where whydrop was started; null if there is none.
+    /// Shell line that shows the same from where whydrop was started; null if there is none, or none fit to be pasted.
     pub reproduce: Option<String>,
+    /// Why there is a line that is not shown: a name from outside that the tool would read as something else.
+    pub not_shown: Option<String>,
     /// True if it speaks for the finding.
     pub supports: bool,
 }
@@ -135,10 +161,13 @@ pub struct Fix {
     pub title: String,
     /// How it may be applied.
     pub applicability: Applicability,
-    /// To be run in order; empty if only a person can do it.
+    /// To be run in order; empty if only a person can do it, or if they are not shown.
     pub commands: Vec<Command>,
-    /// The way back, in order; empty if it is not known.
+    /// The way back, in order; empty if it is not known, or not before the commands have run.
     pub undo: Vec<Command>,
+    /// Why commands or the way back are not shown although whydrop can do it: a name from outside that the tool would
+    /// read as something else, or a handle that the kernel gives only later.
+    pub not_shown: Option<String>,
     /// How to keep it after a reboot or restart.
     pub persist: Option<String>,
     /// What to think of first.
@@ -167,6 +196,32 @@ pub struct Note {
     pub status: NoteStatus,
     /// One sentence.
     pub text: String,
+}
+
+/// Something that was changed.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Change {
+    /// RFC 3339, UTC.
+    pub time: String,
+    /// The kernel announced it at this time; else a look that ended then found it.
+    pub announced: bool,
+    /// Of what a look found: the earliest time at which it may have been made; null where the kernel announced it.
+    pub not_before: Option<String>,
+    /// Target id, or the word of a container.
+    pub target: String,
+    /// One sentence.
+    pub what: String,
+    /// Who did it; null if the kernel does not tell.
+    pub by: Option<Doer>,
+}
+
+/// A process that changed something.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Doer {
+    /// Process id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
 }
 
 /// What one probe URL measured: `transmitted = received + late + lost`.

@@ -3,18 +3,17 @@
 
 use serde_json::ser::{Formatter, PrettyFormatter};
 use std::io::{self, Write};
+use whydrop_model::shell::is_hostile;
 
 /// Writes a piece of a string, hostile characters as `\uXXXX`.
 fn fragment<W: ?Sized + Write>(writer: &mut W, text: &str) -> io::Result<()> {
-    let hostile = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     let mut rest = text;
-    while let Some((at, c)) = rest.char_indices().find(|(_, c)| hostile(*c)) {
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_hostile(*c)) {
         let (before, after) = rest.split_at(at);
-        // Every hostile character lies in the basic plane: one unit of UTF-16.
-        write!(writer, "{before}\\u{:04x}", c as u32)?;
+        write!(writer, "{before}")?;
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(writer, "\\u{unit:04x}")?;
+        }
         rest = &after[c.len_utf8()..];
     }
     writer.write_all(rest.as_bytes())

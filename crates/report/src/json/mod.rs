@@ -7,6 +7,7 @@ mod convert;
 mod document;
 mod escape;
 
+pub(crate) use convert::target;
 pub use convert::{document, probe};
 pub use document::{
     Bursts, Command, Document, Evidence, Fate, Finding, Fix, Flow, Hop, Host, Http, Ledger, Note, Pmtu,

@@ -1,6 +1,6 @@
 //! The causes: what acts, who saw it, what follows from it, how to check it by hand and what ends it.
 
-use super::{FULL_CAUSES, Options, command_line, next, target_name};
+use super::{FULL_CAUSES, Options, command_line, fix_lines, next, target_name};
 use crate::layout::{Ink, Page, name, width};
 use crate::number::maybe;
 use crate::words;
@@ -55,7 +55,7 @@ fn heading(report: &Report, finding: &Finding, index: usize, options: &Options, 
     let cause = name(&finding.cause);
     let brief = index >= FULL_CAUSES && !options.every_cause;
     let packets = match brief {
-        true => text!("  {n} packets", "  {n} 个包").fill(&[("n", &maybe(finding.packets_lost))]),
+        true => text!("  {n} {n|packet|packets}", "  {n} 个包").fill(&[("n", &maybe(finding.packets_lost))]),
         false => Phrase::default(),
     };
     let text = format!("{cause:<20}  {}{}", place.get(lang), packets.get(lang));
@@ -91,9 +91,12 @@ fn body(report: &Report, finding: &Finding, options: &Options, page: &mut Page) 
     if !finding.explains.is_empty() {
         entry(page, EXPLAINS, &join(&finding.explains, if lang == Lang::Zh { "、" } else { ", " }, lang));
     }
-    for (i, line) in checks(report, finding).iter().enumerate() {
+    for (i, check) in checks(report, finding).iter().enumerate() {
         let label = if i == 0 { format!("    {}", CHECK.get(lang)) } else { String::new() };
-        page.command(&label, column, line);
+        match check {
+            Ok(line) => page.command(&label, column, line),
+            Err(reason) => page.entry(&label, column, reason.get(lang)),
+        }
     }
     for (fix, label) in finding.fixes.iter().zip(&labels) {
         write_fix(report, fix, label, column, lang, page);
@@ -130,14 +133,21 @@ pub(crate) fn claims(finding: &Finding, supports: bool, lang: Lang) -> Option<St
     }
 }
 
-fn checks(report: &Report, finding: &Finding) -> Vec<String> {
+/// Commands that show the evidence, or the reasons why they are not shown.
+pub(crate) fn all_checks(report: &Report, finding: &Finding) -> Vec<Result<String, Phrase>> {
     let mut lines = Vec::new();
     for evidence in finding.evidence.iter().filter(|e| !e.reproduce.is_empty()) {
-        let line = command_line(report, &finding.target, &evidence.reproduce);
+        let line =
+            command_line(report, evidence.target.as_ref().unwrap_or(&finding.target), &evidence.reproduce);
         if !lines.contains(&line) {
             lines.push(line);
         }
     }
+    lines
+}
+
+fn checks(report: &Report, finding: &Finding) -> Vec<Result<String, Phrase>> {
+    let mut lines = all_checks(report, finding);
     lines.truncate(CHECKS);
     lines
 }
@@ -149,12 +159,17 @@ fn fix_label(fix: &Fix, index: usize, lang: Lang) -> String {
 }
 
 fn write_fix(report: &Report, fix: &Fix, label: &str, column: usize, lang: Lang, page: &mut Page) {
-    if fix.steps.is_empty() {
-        page.entry(label, column, fix.title.get(lang));
-    }
-    for (i, step) in fix.steps.iter().enumerate() {
-        let line = command_line(report, &step.target, &step.action.argv());
-        page.command(if i == 0 { label } else { "" }, column, &line);
+    match fix_lines(report, fix) {
+        Ok(lines) if lines.is_empty() => page.entry(label, column, fix.title.get(lang)),
+        Ok(lines) => {
+            for (i, line) in lines.iter().enumerate() {
+                page.command(if i == 0 { label } else { "" }, column, line);
+            }
+        }
+        Err(reason) => {
+            page.entry(label, column, fix.title.get(lang));
+            page.entry("", column, reason.get(lang));
+        }
     }
     for remark in [&fix.caution, &fix.persist].into_iter().flatten() {
         page.entry("", column, remark.get(lang));

@@ -1,8 +1,10 @@
 //! The first line: the answer in one sentence that fits into 80 columns.
 
+use super::seen::is_blind;
 use crate::layout::{Ink, Page, name, width};
 use crate::probe::http_failure;
 use crate::{number, words};
+use std::collections::BTreeSet;
 use whydrop_model::{Lang, Phrase, ProbeResult, Report, Verdict, text};
 
 /// Columns of the whole first line.
@@ -70,6 +72,9 @@ fn causes(report: &Report) -> Phrase {
 fn tail(report: &Report, causes: &Phrase) -> Phrase {
     let rest = match (report.ledger.lost, report.ledger.unexplained) {
         _ if report.findings.is_empty() => return causes.clone(),
+        // More may be wrong than what the book says.
+        _ if report.ledger.uncounted > 0 => text!("{n} drops without a place", "另有 {n} 次丢弃未记录位置")
+            .fill(&[("n", &number::count(report.ledger.uncounted))]),
         (0, _) => text!("packets not countable", "包数无法统计。").phrase(),
         (_, 0) => text!("nothing unexplained", "全部查明。").phrase(),
         (_, n) => text!("{n} unexplained", "{n} 个包未查明。").fill(&[("n", &number::count(n))]),
@@ -81,10 +86,7 @@ fn tail(report: &Report, causes: &Phrase) -> Phrase {
 /// How many packets were lost, and in what time.
 pub(super) fn lost_in_window(report: &Report) -> Phrase {
     let seconds = format!("{:.1}", report.window_seconds);
-    if report.ledger.lost == 1 {
-        return text!("1 packet lost in {s} s", "{s} 秒内丢失 1 个包").fill(&[("s", &seconds)]);
-    }
-    text!("{n} packets lost in {s} s", "{s} 秒内丢失 {n} 个包")
+    text!("{n} {n|packet|packets} lost in {s} s", "{s} 秒内丢失 {n} 个包")
         .fill(&[("n", &number::count(report.ledger.lost)), ("s", &seconds)])
 }
 
@@ -138,10 +140,32 @@ fn inconclusive(report: &Report) -> Vec<Phrase> {
     if let Some(probe) = worst(&report.probes) {
         out.push(join(unanswered(probe)));
     }
+    if report.ledger.uncounted > 0 {
+        let fact = match report.ledger.lost {
+            0 => text!("no loss seen", "没有看到丢包").phrase(),
+            _ => lost_in_window(report),
+        };
+        let text = text!(
+            "{fact}, but {n} drops found no room in the tracer",
+            "{fact}，但有 {n} 次丢弃跟踪器未能记下"
+        );
+        let fill = |fact: &str| text.fill(&[("fact", &fact), ("n", &number::count(report.ledger.uncounted))]);
+        out.push(Phrase { en: fill(&fact.en).en, zh: fill(&fact.zh).zh });
+    }
     if report.ledger.lost > 0 {
         out.push(join(lost_in_window(report)));
     }
     let seconds = format!("{:.1}", report.window_seconds);
+    let unread: BTreeSet<String> =
+        report.coverage.iter().filter(|c| is_blind(c)).map(|c| name(&c.source)).collect();
+    if !unread.is_empty() {
+        let sources = unread.into_iter().collect::<Vec<_>>().join(", ");
+        let text = text!(
+            "no loss seen in {s} s, but not read: {sources}",
+            "{s} 秒内没有看到丢包，但未能读取：{sources}"
+        );
+        out.push(text.fill(&[("s", &seconds), ("sources", &sources)]));
+    }
     out.push(
         text!(
             "no loss seen in {s} s, but not everything could be looked at",

@@ -7,6 +7,11 @@ use crate::number::{count, maybe};
 use whydrop_model::{Lang, Report, Text, Unexplained, text};
 
 const LABEL: Text = text!("where", "去向");
+/// What the tracer had no room for: drops of which it only knows that they were.
+const UNCOUNTED: Text = text!(
+    "not in this book: {n} drops that found no room in the tracer",
+    "未入账：跟踪器未能记下的 {n} 次丢弃"
+);
 /// Longest bar in `#`.
 const BAR: u64 = 14;
 /// Places of unexplained losses that are shown; the rest is in the JSON.
@@ -74,13 +79,16 @@ pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
         for row in rows {
             let label = text!("cause {n}", "原因 {n}").fill(&[("n", &row.number)]);
             let label = if row.number.is_empty() { "" } else { label.get(lang) };
-            let text = text!("{target} {place}: {n} packets", "{target} {place}：{n} 个包");
+            let text = text!("{target} {place}: {n} {n|packet|packets}", "{target} {place}：{n} 个包");
             let text =
                 text.fill(&[("target", &row.target), ("place", &row.place), ("n", &maybe(row.packets))]);
             page.entry(label, 0, text.get(lang).trim_start());
         }
         page.entry(unexplained, 0, &count(report.ledger.unexplained));
         unexplained_places(report, lang).iter().for_each(|place| page.entry("", 0, place));
+        if report.ledger.uncounted > 0 {
+            page.entry("", 0, UNCOUNTED.fill(&[("n", &count(report.ledger.uncounted))]).get(lang));
+        }
         return;
     }
     let column = (width(LABEL.get(lang)) + 2).max(7);
@@ -116,6 +124,10 @@ pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
     }
     line("", unexplained, &count(report.ledger.unexplained), "");
     unexplained_places(report, lang).iter().for_each(|place| page.entry("", column + 2, place));
+    if report.ledger.uncounted > 0 {
+        let text = UNCOUNTED.fill(&[("n", &count(report.ledger.uncounted))]);
+        page.entry("", column, text.get(lang));
+    }
 }
 
 /// Where the kernel saw packets die of which no cause is known, a line each.

@@ -25,7 +25,8 @@ pub(super) fn write(report: &Report, options: &Options, page: &mut Page) {
     }
 }
 
-fn commands(report: &Report) -> Vec<(String, Phrase)> {
+/// Commands with what they are for, the best first.
+pub(crate) fn commands(report: &Report) -> Vec<(String, Phrase)> {
     let denied = report.coverage.iter().any(|c| c.status == CoverageStatus::Denied);
     let blind = report.coverage.iter().any(is_blind);
     let sudo = if denied { "sudo " } else { "" };

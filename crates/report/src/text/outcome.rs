@@ -14,12 +14,12 @@ pub fn outcome(before: &Report, after: &Report, options: &Options, out: &mut dyn
     let lang = options.lang;
     let mut page = options.page();
     for (i, old) in before.findings.iter().enumerate() {
-        let fate = fate(old, after);
+        let fate = fate(old, after.again(before, i), after);
         let text = place(before, old, &fate, lang);
         page.entry(&format!("  {}", i + 1), 6, &text);
     }
-    let known = |new: &&Finding| before.findings.iter().any(|old| same(old, new));
-    for new in after.findings.iter().filter(|f| !known(f)) {
+    let known = |at: usize| before.again(after, at).is_some();
+    for (_, new) in after.findings.iter().enumerate().filter(|(at, _)| !known(*at)) {
         let fate = text!("new (loses {n})", "新出现（丢 {n} 个包）").fill(&[("n", &maybe(new.packets_lost))]);
         page.entry("  +", 6, &place(after, new, &fate, lang));
     }
@@ -45,9 +45,9 @@ fn place(report: &Report, finding: &Finding, fate: &Phrase, lang: Lang) -> Strin
     text.get(lang).to_owned()
 }
 
-fn fate(old: &Finding, after: &Report) -> Phrase {
+fn fate(old: &Finding, again: Option<&Finding>, after: &Report) -> Phrase {
     let was = maybe(old.packets_lost);
-    match after.findings.iter().find(|new| same(old, new)) {
+    match again {
         Some(new) => text!(
             "still there (lost {was} before, {now} now)",
             "仍然存在（之前丢 {was} 个包，现在 {now} 个）"
@@ -60,15 +60,6 @@ fn fate(old: &Finding, after: &Report) -> Phrase {
         }
         None => text!("gone (lost {was} before)", "已消失（之前丢 {was} 个包）").fill(&[("was", &was)]),
     }
-}
-
-/// True if both mean one thing. Rule numbers move when a rule before them is deleted, so a rule is known by its text.
-fn same(a: &Finding, b: &Finding) -> bool {
-    let thing = match (&a.exhibit, &b.exhibit) {
-        (Some(a), Some(b)) => a == b,
-        _ => a.subject == b.subject,
-    };
-    a.cause == b.cause && a.target == b.target && a.stage == b.stage && thing
 }
 
 fn share(probe: &ProbeResult, lang: Lang) -> String {

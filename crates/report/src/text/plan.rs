@@ -1,27 +1,36 @@
 //! The plan of `whydrop fix`: each change with the way back, before anything is touched.
 
-use super::{Options, command_line, target_name};
+use super::{Options, action_line, fix_lines, target_name};
 use crate::layout::name;
 use crate::words;
 use std::io::{self, Write};
 use whydrop_model::{Applicability, Finding, Fix, Report, text};
 
-/// Writes what `fix` would do about the chosen findings (indices into [`Report::findings`]), the first fix of each.
+/// Writes what `fix` would do: the chosen fixes, each as the index of its finding in [`Report::findings`] and its own
+/// index in [`Finding::fixes`].
 ///
 /// # Errors
 /// Those of `out`.
-pub fn plan(report: &Report, chosen: &[usize], options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub fn plan(
+    report: &Report,
+    chosen: &[(usize, usize)],
+    options: &Options,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let lang = options.lang;
     let mut page = options.page();
     let findings: Vec<(usize, &Finding, &Fix)> = chosen
         .iter()
-        .filter_map(|&i| report.findings.get(i).and_then(|f| Some((i + 1, f, f.fixes.first()?))))
+        .filter_map(|&(i, fix)| report.findings.get(i).and_then(|f| Some((i + 1, f, f.fixes.get(fix)?))))
         .collect();
     let count = |a: Applicability| findings.iter().filter(|(.., fix)| fix.applicability == a).count();
-    let kinds = [Applicability::Safe, Applicability::Disruptive, Applicability::Manual].map(|a| {
-        let n = count(a);
-        (n > 0).then(|| format!("{n} {}", words::applicability(a).get(lang)))
-    });
+    let kinds =
+        [Applicability::Safe, Applicability::Weakens, Applicability::Disruptive, Applicability::Manual].map(
+            |a| {
+                let n = count(a);
+                (n > 0).then(|| format!("{n} {}", words::applicability(a).get(lang)))
+            },
+        );
     let kinds: Vec<String> = kinds.into_iter().flatten().collect();
     let head = match kinds.is_empty() {
         true => text!("no change to propose", "没有可提议的改动").phrase(),
@@ -36,8 +45,9 @@ pub fn plan(report: &Report, chosen: &[usize], options: &Options, out: &mut dyn 
             ("title", &fix.title.get(lang)),
         ]);
         page.entry(&format!("  {number}"), 6, title.get(lang));
-        for step in &fix.steps {
-            page.command("", 6, &command_line(report, &step.target, &step.action.argv()));
+        match fix_lines(report, fix) {
+            Ok(lines) => lines.iter().for_each(|line| page.command("", 6, line)),
+            Err(reason) => page.paragraph(6, reason.get(lang)),
         }
         undo(report, fix, options, &mut page);
         for remark in [&fix.caution, &fix.persist].into_iter().flatten() {
@@ -58,7 +68,10 @@ fn undo(report: &Report, fix: &Fix, options: &Options, page: &mut crate::layout:
     for (i, step) in fix.steps.iter().rev().enumerate() {
         let shown = if i == 0 { label } else { "" };
         match step.action.inverse() {
-            Some(back) => page.command(shown, column, &command_line(report, &step.target, &back.argv())),
+            Some(back) => match action_line(report, &step.target, &back) {
+                Ok(line) => page.command(shown, column, &line),
+                Err(reason) => page.entry(shown, column, reason.get(options.lang)),
+            },
             None => page.entry(shown, column, text!("not known", "未知").get(options.lang)),
         }
     }

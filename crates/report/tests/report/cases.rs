@@ -4,6 +4,7 @@ use whydrop_model::action::{ChainRef, QdiscSpec, TC_ROOT};
 use whydrop_model::finding::Step;
 use whydrop_model::netfilter::{Family, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::probe::{Fate, Rtt, Share};
+use whydrop_model::report::{FlowsSeen, WayStep};
 use whydrop_model::snapshot::QdiscOptions;
 use whydrop_model::*;
 
@@ -28,6 +29,7 @@ pub fn target(id: &str, name: &str, role: Role, entry: Entry) -> Target {
         container: None,
         role,
         entry,
+        tenants: vec![],
     }
 }
 
@@ -40,6 +42,7 @@ fn evidence(en: &str, zh: &str, source: &str, reproduce: &[&str]) -> Evidence {
         claim: phrase(en, zh),
         source: source.into(),
         reproduce: reproduce.iter().map(|s| (*s).to_owned()).collect(),
+        target: None,
         supports: true,
     }
 }
@@ -82,6 +85,7 @@ pub fn drop_rule(chain: &str, position: u32, packets: u64) -> Finding {
         ),
         explanation: phrase("A rule drops packets.", "一条规则丢弃数据包。"),
         exhibit: Some(RULE.into()),
+        handle: None,
         evidence: vec![
             evidence(
                 &format!("its counter rose by {packets}"),
@@ -223,6 +227,7 @@ pub fn charge(report: &mut Report, unexplained: u64) {
         stage: f.stage.clone(),
         packets: f.packets_lost.unwrap_or(0),
         source: f.counted_by.clone().unwrap_or_default(),
+        one_of: vec![],
         finding: Some(i),
     };
     let entries: Vec<LedgerEntry> =
@@ -239,7 +244,23 @@ pub fn charge(report: &mut Report, unexplained: u64) {
         suspected: Some("app.slow_reader".into()),
     }];
     let unexplained_at = if unexplained > 0 { unexplained_at } else { vec![] };
-    report.ledger = Ledger { lost: explained + unexplained, explained, unexplained, entries, unexplained_at };
+    report.ledger = Ledger {
+        lost: explained + unexplained,
+        explained,
+        unexplained,
+        entries,
+        unexplained_at,
+        uncounted: 0,
+    };
+}
+
+fn step(target: &str, incoming: Option<&str>, outgoing: Option<&str>) -> WayStep {
+    WayStep {
+        target: target.into(),
+        incoming: incoming.map(str::to_owned),
+        outgoing: outgoing.map(str::to_owned),
+        ..WayStep::default()
+    }
 }
 
 /// Nothing lost.
@@ -254,6 +275,8 @@ pub fn clear() -> Report {
             target("host", "host", Role::Vantage, Entry::Here),
         ],
         verdict: Verdict::Clear,
+        flows: vec![],
+        flows_seen: FlowsSeen::default(),
         findings: vec![],
         notes: vec![note(
             "eth0",
@@ -265,6 +288,7 @@ pub fn clear() -> Report {
             ),
         )],
         probes: vec![probe(50, 0, 0)],
+        probe_ways: vec![vec![step("host", None, Some("docker0")), step("docker:nginx", Some("eth0"), None)]],
         ledger: Ledger::default(),
         coverage: vec![
             coverage("docker:nginx", "links", CoverageStatus::Read, ""),
@@ -273,6 +297,7 @@ pub fn clear() -> Report {
             coverage("host", "links", CoverageStatus::Read, ""),
             coverage("host", "iptables_legacy", CoverageStatus::Absent, "no ip_tables module"),
         ],
+        history: vec![],
     }
 }
 

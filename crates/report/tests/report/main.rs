@@ -2,6 +2,7 @@
 
 mod cases;
 mod explain;
+mod html;
 mod json;
 mod markdown;
 mod people;

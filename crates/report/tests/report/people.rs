@@ -15,7 +15,7 @@ fn string(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
 #[test]
 fn a_plan_shows_each_change_with_its_undo() {
     let report = cases::source_case();
-    let text = string(|out| plan(&report, &[0, 2], &Options::default(), out));
+    let text = string(|out| plan(&report, &[(0, 0), (2, 0)], &Options::default(), out));
     assert_eq!(
         text,
         "\
@@ -29,7 +29,8 @@ fn a_plan_shows_each_change_with_its_undo() {
       undo  nsenter -t 4123 -n tc qdisc add dev eth0 root handle 800d: netem limit 1000 loss 30%
 "
     );
-    let nothing = string(|out| plan(&report, &[7], &Options { lang: Lang::Zh, ..Options::default() }, out));
+    let nothing =
+        string(|out| plan(&report, &[(7, 0)], &Options { lang: Lang::Zh, ..Options::default() }, out));
     assert_eq!(nothing, "没有可提议的改动\n");
 }
 
@@ -43,7 +44,7 @@ fn a_plan_takes_changes_back_in_reverse_order() {
     let fix = &mut report.findings[0].fixes[0];
     fix.steps = vec![up("a"), up("b")];
     fix.applicability = Applicability::Disruptive;
-    let text = string(|out| plan(&report, &[0], &Options::default(), out));
+    let text = string(|out| plan(&report, &[(0, 0)], &Options::default(), out));
     let undo: Vec<&str> = text.lines().skip_while(|l| !l.contains("undo")).take(2).collect();
     assert!(
         undo[0].ends_with("ip link set dev b down") && undo[1].ends_with("ip link set dev a down"),
