@@ -1,40 +1,40 @@
 //! The rules: from what was observed to what it means. Never sees the machine.
 //!
-//! [`judge`] is the whole of it. An [`Observation`] becomes a [`case::Case`]; each rule of the [`registry`] looks at
-//! each namespace; [`correlate`] folds what merely follows; drop
-//! events are reconciled with what the rules counted and the [`ledger`] charges each lost packet once; and
-//! [`coverage`] says what stayed out of sight.
+//! [`judge`] is the whole of it, in five passes: [`evidence`] shows who wants packets through and where they pass;
+//! what was lost is gathered once ([`loss`]); the [`rules`] name culprits; [`assign`] says who took which packet and
+//! who follows from whom; [`tell`] makes of it what people read. [`coverage`] says what stayed out of sight.
 #![forbid(unsafe_code)]
 
-pub mod case;
-pub mod correlate;
+pub mod assign;
+pub mod course;
 pub mod coverage;
+pub mod culprit;
 mod engine;
-pub mod fate;
-pub mod ledger;
-pub mod notes;
-pub mod packet;
-mod reconcile;
+pub mod evidence;
+pub mod fixes;
+pub mod live;
+pub mod loss;
 pub mod registry;
-pub mod route;
 pub mod rule;
 pub mod rules;
-mod segment;
-mod sequence;
 pub mod settings;
+pub mod tell;
 #[cfg(test)]
 mod testing;
-mod traced;
-pub mod way;
 
 use whydrop_model::{Cause, Observation, Report};
 
 /// Judges an observation.
 pub fn judge(observation: &Observation) -> Report {
-    engine::judge(observation)
+    engine::judge(observation, registry::RULES)
+}
+
+/// The same by these rules, in this order.
+pub fn judge_by(observation: &Observation, rules: &[rule::Rule]) -> Report {
+    engine::judge(observation, rules)
 }
 
 /// All causes that whydrop can name, each once.
 pub fn causes() -> impl Iterator<Item = &'static Cause> {
-    registry::RULES.iter().map(|rule| rule.cause).chain(std::iter::once(&rules::path::remote_loss::CAUSE))
+    registry::RULES.iter().map(|rule| rule.cause)
 }

@@ -1,152 +1,100 @@
 //! Causes of which the kernel's drop events are the main witness: facts know which place admits which cause.
 
-use crate::case::Space;
-use crate::reconcile::BY_EVENTS;
-use crate::rule::{Judgement, Suspect, manual};
-use std::net::IpAddr;
-use whydrop_facts::{Class, place};
-use whydrop_model::{Cause, DropCount, DropEvent, Text};
+use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::fixes::manual;
+use crate::loss::{Kind, Loss};
+use crate::tell::BY_EVENTS;
+use whydrop_model::{Cause, Text};
 
-/// Least length of an IPv4 header, and length of the IPv6 header.
-const IP_HEADERS: [usize; 2] = [20, 40];
-
-/// Drop events of one cause in one namespace: those at places that admit no other, and that are harm without further
-/// conditions.
-pub struct Events<'a> {
-    counts: Vec<&'a DropCount>,
-    /// Those of which the packet was kept.
-    pub sampled: Vec<&'a DropEvent>,
+/// What is seen of a cause, and what there is to say of it.
+#[derive(Clone, Copy)]
+pub struct Events {
+    /// Stage of a packet's way.
+    pub stage: &'static str,
+    /// Protocol counters that together count the same packets.
+    pub counters: &'static [&'static str],
+    /// IP protocol of the packets; none if any can be hit.
+    pub protocol: Option<u8>,
+    /// What happens.
+    pub summary: Text,
+    /// What to do.
+    pub advice: Text,
 }
 
-impl<'a> Events<'a> {
-    /// Those of this cause.
-    pub fn of(space: Space<'a>, cause: &Cause) -> Self {
-        let harm = |place: place::Place| {
-            place.cause == Some(cause.id) && matches!(place.class, Class::Loss | Class::Policy)
-        };
-        Self::at(space, |count| harm(place::of_count(count)), |event| harm(place::of_event(event)))
-    }
-
-    /// Those that fit.
-    pub fn at(
-        space: Space<'a>,
-        counted: impl Fn(&DropCount) -> bool,
-        sampled: impl Fn(&DropEvent) -> bool,
-    ) -> Self {
-        let inode = Some(space.target().netns_inode);
-        let log = space.case.drop_log();
-        let events = log.into_iter().flat_map(|log| &log.sampled);
-        Self {
-            counts: space.drop_counts().filter(|count| counted(count)).collect(),
-            sampled: events.filter(|event| event.netns_inode == inode && sampled(event)).collect(),
-        }
-    }
-
-    /// These and others.
-    pub fn and(mut self, others: Self) -> Self {
-        self.counts.extend(others.counts);
-        self.sampled.extend(others.sampled);
-        self
-    }
-
-    /// How many.
-    pub fn total(&self) -> u64 {
-        self.counts.iter().map(|count| count.drops).sum()
-    }
-
-    /// The most frequent kind.
-    pub fn busiest(&self) -> Option<&'a DropCount> {
-        self.counts.iter().max_by_key(|count| count.drops).copied()
-    }
-
-    /// The kernel's name of the most frequent kind.
-    pub fn reason(&self) -> &'a str {
-        self.busiest().map_or("", |count| count.reason.as_str())
-    }
-
-    /// Interfaces that they met, with their number.
-    pub fn by_link(&self) -> Vec<(u32, u64)> {
-        let mut out: Vec<(u32, u64)> = vec![];
-        for (link, drops) in self.counts.iter().filter_map(|count| Some((count.link?, count.drops))) {
-            match out.iter_mut().find(|(known, _)| *known == link) {
-                Some((_, sum)) => *sum += drops,
-                None => out.push((link, drops)),
-            }
-        }
-        out
-    }
+/// Judges a cause by the drop events whose place admits no other, and by protocol counters.
+pub fn by_events<'a>(space: Space<'a>, cause: &'static Cause, seen: Events) -> Option<Culprit<'a>> {
+    by_these_events(space, cause, seen, |loss| loss.is_of(cause.id))
 }
 
-/// What the IP header of a sampled packet carries; none if the header was not kept.
-pub fn payload(event: &DropEvent) -> Option<&[u8]> {
-    let packet = event.packet.as_slice();
-    let [short, long] = IP_HEADERS;
-    let first = packet.first()?;
-    let header = match (first >> 4, event.source.map(|source| source.ip())) {
-        (4, Some(IpAddr::V4(_))) => (usize::from(first & 15) * 4).max(short),
-        (6, Some(IpAddr::V6(_))) => long,
-        _ => return None,
-    };
-    packet.get(header..)
-}
-
-/// Rise of a counter of snmp, netstat or snmp6.
-fn rise(space: Space<'_>, name: &str) -> u64 {
-    space.mib(name) + space.mib6(name)
-}
-
-/// Judges a cause by the drop events whose place admits no other, and by protocol counters that together count the
-/// same packets. The interface that most of them met is the subject.
-pub fn by_events(
-    space: Space<'_>,
+/// As [`by_events`], for events that the place alone does not give to this cause. The interface that most of them met
+/// is the subject.
+pub fn by_these_events<'a>(
+    space: Space<'a>,
     cause: &'static Cause,
-    stage: &str,
-    counters: &[&str],
-    summary: Text,
-    advice: Text,
-) -> Judgement {
-    by_these_events(space, cause, &Events::of(space, cause), stage, counters, summary, advice)
-}
-
-/// As [`by_events`], for events that the place alone does not give to this cause.
-pub fn by_these_events(
-    space: Space<'_>,
-    cause: &'static Cause,
-    mine: &Events<'_>,
-    stage: &str,
-    counters: &[&str],
-    summary: Text,
-    advice: Text,
-) -> Judgement {
-    let events = mine.total();
-    let rises = || counters.iter().map(|name| (*name, rise(space, name))).filter(|(_, n)| *n > 0);
-    let counted: u64 = rises().map(|(_, n)| n).sum();
+    seen: Events,
+    mine: impl Fn(&Loss<'a>) -> bool + 'a,
+) -> Option<Culprit<'a>> {
+    // Whether conditional drops are harm is for those to say who miss the packets.
+    let takes = move |loss: &Loss<'a>| (loss.kind == Kind::Drop || loss.flow.is_some()) && mine(loss);
+    let lost: Vec<&Loss<'a>> = space.losses().filter(|loss| is_any(space, loss, &takes)).collect();
+    let events: u64 = lost.iter().map(|loss| loss.packets).sum();
+    let rise = |name: &str| space.mib(name) + space.mib6(name);
+    let rises: Vec<(&'static str, u64)> =
+        seen.counters.iter().map(|name| (*name, rise(name))).filter(|(_, n)| *n > 0).collect();
+    let counted: u64 = rises.iter().map(|(_, n)| n).sum();
     if events == 0 && counted == 0 {
-        return Judgement::default();
+        return None;
     }
-    let busiest = mine.busiest();
-    let subject = busiest.and_then(|c| c.interface.clone()).unwrap_or_else(|| stage.to_owned());
-    let counter = rises().max_by_key(|(_, n)| *n).map_or("", |(name, _)| name);
-    let mut suspect = Suspect::new(space, cause, stage, subject, summary.phrase())
-        .packets(events.max(counted), if counted > events { counter } else { BY_EVENTS })
-        .drop_events(events, mine.reason())
-        .touches(space.probes_through())
-        .fix(manual(advice));
-    suspect.finding.direction = busiest.and_then(|c| c.direction);
-    for (name, n) in rises() {
-        suspect = suspect.counter(name, n);
+    let busiest = lost.iter().max_by_key(|loss| loss.packets).and_then(|loss| loss.count);
+    let subject = busiest.and_then(|count| count.interface.clone()).unwrap_or_else(|| seen.stage.to_owned());
+    let counter = rises.iter().max_by_key(|(_, n)| *n).map_or("", |(name, _)| *name);
+    let source = if counted > events { counter } else { BY_EVENTS };
+    let culprit = Culprit::new(space, cause, seen.stage, Scope::Netns, subject)
+        .direction(busiest.and_then(|count| count.direction))
+        .meter(events.max(counted), Count::Exact, source)
+        .takes(move |loss| sure(loss.is_in(space) && takes(loss)))
+        .harms(move |flow| {
+            let meant = seen.protocol.is_none_or(|protocol| flow.protocol == protocol);
+            if meant && flow.suffers() && flow.visits(space) { Fit::Maybe } else { Fit::No }
+        })
+        .tell(move |_| {
+            let story = Story::new(seen.summary.phrase()).fix(manual(seen.advice));
+            rises.iter().fold(story, |story, (name, n)| story.counter(name, *n))
+        });
+    Some(culprit)
+}
+
+/// True if the loss is of this kind. Of drops that were only counted, those that were sampled of the same shape tell.
+pub fn is_any<'a>(space: Space<'a>, loss: &Loss<'a>, kind: &impl Fn(&Loss<'a>) -> bool) -> bool {
+    match loss.alike.is_empty() {
+        true => kind(loss),
+        false => loss.alike.iter().filter_map(|id| space.case.losses.get(*id)).any(kind),
     }
-    vec![suspect].into()
 }
 
 /// A sampled drop on its way from one address to another, for tests.
 #[cfg(test)]
-pub fn sample(world: &mut crate::testing::World, index: usize, like: DropEvent, from: &str, to: &str) {
+pub fn sample(
+    world: &mut crate::testing::World,
+    index: usize,
+    like: whydrop_model::DropEvent,
+    from: &str,
+    to: &str,
+) {
     let netns_inode = Some(world.observation.namespaces[index].target.netns_inode);
     let (source, destination) = (from.parse().ok(), to.parse().ok());
     let (link, interface) = (Some(2), Some("eth0".into()));
     if let whydrop_model::Reading::Present(log) = &mut world.observation.drops {
-        log.sampled.push(DropEvent { netns_inode, source, destination, link, interface, ..like });
+        log.sampled.push(whydrop_model::DropEvent {
+            netns_inode,
+            source,
+            destination,
+            link,
+            interface,
+            ..like
+        });
     }
 }
 
@@ -162,6 +110,8 @@ mod tests {
             ("FRAG_REASM_TIMEOUT", "ip_expire", "ip.frag_reassembly"),
             ("UDP_CSUM", "__udp4_lib_rcv", "udp.bad_checksum"),
             ("TCP_CSUM", "tcp_v4_rcv", "tcp.bad_checksum"),
+            ("TCP_MD5NOTFOUND", "tcp_v4_rcv", "tcp.md5_mismatch"),
+            ("TCP_RFC7323_PAWS", "tcp_validate_incoming", "tcp.paws"),
         ];
         for (reason, function, cause) in cases {
             let mut world = World::pair();
@@ -176,6 +126,20 @@ mod tests {
         let mut world = World::pair();
         world.rises(SERVER, "Udp.InCsumErrors", 3);
         assert_eq!(world.found(), ["udp.bad_checksum @ netns:server: udp.receive"]);
+
+        for (counter, found) in [
+            ("Udp.MemErrors", "udp.memory @ netns:server: socket.receive_queue"),
+            ("TcpExt.TCPMD5Failure", "tcp.md5_mismatch @ netns:server: tcp.receive"),
+        ] {
+            let mut world = World::pair();
+            world.rises(SERVER, counter, 3);
+            assert_eq!(world.found(), [found]);
+        }
+
+        // Old segments that nobody misses.
+        let mut world = World::pair();
+        world.rises(SERVER, "TcpExt.PAWSTimewait", 3);
+        assert_eq!(world.report().verdict, Verdict::Clear);
 
         let mut world = World::pair();
         world.drops(SERVER, "NOT_SPECIFIED", "ip6_mc_input", 9).drops(SERVER, "IP_INHDR", "ip_forward", 9);

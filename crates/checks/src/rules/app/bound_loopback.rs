@@ -1,8 +1,8 @@
 //! `app.bound_loopback`: the service listens on loopback only.
 
 use super::{Kind, judge_kind};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -15,8 +15,8 @@ pub const CAUSE: Cause = Cause {
         "程序打开了该端口，但只绑定在 127.0.0.1 或 ::1 上。"
     ),
     seen_by: text!(
-        "A probe was refused, and the only listeners of the port are bound to loopback addresses.",
-        "探测被拒绝，而该端口的监听套接字只绑定在回环地址上。"
+        "A program or a probe does not get through, and the only listeners of the port are bound to loopback addresses.",
+        "某个程序或探测无法连通，而该端口的监听套接字只绑定在回环地址上。"
     ),
     why_lost: text!(
         "Connections from other machines and containers are refused; from inside all looks well.",
@@ -30,8 +30,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Sockets], consequence_of: &["netfilter.reject_rule"], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Sockets], judge };
 
 const SUMMARY: Text = text!(
     "The service on port {port} listens on loopback only: {address} refuses connections.",
@@ -41,6 +40,6 @@ const SEEN: Text = text!("the only listener is {listener}", "唯一的监听套�
 const DO: Text =
     text!("let {listener} listen on 0.0.0.0 or on {address}", "让 {listener} 监听 0.0.0.0 或 {address}");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_kind(space, &CAUSE, Kind::Loopback, [SUMMARY, SEEN, DO])
 }

@@ -1,8 +1,8 @@
 //! `app.not_listening`: nothing listens on the port.
 
 use super::{Kind, judge_kind};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -15,8 +15,8 @@ pub const CAUSE: Cause = Cause {
         "能够到达该机器，但没有程序打开这个端口。"
     ),
     seen_by: text!(
-        "A probe was refused, and the probed namespace has no socket for the port. Ports that nobody named are not judged: a refused scan is no fault.",
-        "探测被拒绝，且被探测的命名空间中没有该端口的套接字。未被指名的端口不作判断：扫描被拒绝不是故障。"
+        "A program or a probe was refused again and again at one port without any success, and the namespace that has the address has no socket for the port. A scan of many ports is no fault.",
+        "某个程序或探测在同一端口反复被拒绝且从未成功，而持有该地址的命名空间中没有该端口的套接字。扫描多个端口不是故障。"
     ),
     why_lost: text!(
         "The kernel answers with a TCP reset or ICMP port unreachable.",
@@ -33,8 +33,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Sockets], consequence_of: &["netfilter.reject_rule"], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Sockets], judge };
 
 const SUMMARY: Text = text!(
     "Nothing listens on port {port} of {address}: connections are refused.",
@@ -46,6 +45,6 @@ const DO: Text = text!(
     "启动应监听端口 {port} 的服务，或使用它实际监听的端口"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_kind(space, &CAUSE, Kind::Nothing, [SUMMARY, SEEN, DO])
 }

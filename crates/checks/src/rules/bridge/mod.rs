@@ -1,54 +1,44 @@
 //! Bridges and their ports.
 
+pub mod fdb_wrong_port;
+mod flags;
+pub mod group_fwd_mask;
+pub mod mcast_snooping;
 pub mod port_blocking;
 pub mod port_isolated;
+pub mod vlan_filter;
 
-use crate::case::Space;
-use crate::rules::events::Events;
-use crate::segment;
+use crate::evidence::case::Space;
+use crate::evidence::segment;
+use crate::loss::Loss;
 use std::net::IpAddr;
-use whydrop_facts::place::{self, Place};
-use whydrop_model::DropEvent;
 use whydrop_model::snapshot::Link;
 
 /// Where frames die that may not leave by the port to which they should go.
 const FORWARD: &str = "bridge.forward";
 
-/// Frames that a bridge did not let pass from one port to another.
-struct Refused<'a> {
-    /// Where they came in.
-    ingress: &'a Link,
-    /// Where they should have left.
-    egress: &'a Link,
-    /// How many.
-    drops: u64,
+/// True if a bridge of this namespace did not let the frame pass from one port to another. The kernel names no reason
+/// and no second port (br_forward(), inlined into br_handle_frame_finish()).
+fn is_refused(space: Space<'_>, loss: &Loss<'_>) -> bool {
+    loss.is_in(space) && loss.place.is_some_and(|place| place.stage == FORWARD && place.cause.is_none())
 }
 
-/// Frames that bridges of this namespace refused between two ports, as far as the ports are known: where all sampled
-/// frames that came in by a port should have left by one other. The kernel names no reason and no second port
-/// (br_forward(), inlined into br_handle_frame_finish()).
-fn refused(space: Space<'_>) -> Vec<Refused<'_>> {
-    let nameless = |place: Place| place.stage == FORWARD && place.cause.is_none();
-    let events =
-        Events::at(space, |count| nameless(place::of_count(count)), |event| nameless(place::of_event(event)));
-    let between = |(link, drops): (u32, u64)| {
-        let ingress = space.after.link(link)?;
-        let here = events.sampled.iter().filter(|event| event.link == Some(link));
-        let mut ports = here.map(|event| egress(space, ingress, event));
-        let first = ports.next()??;
-        let same = ports.all(|port| port.is_some_and(|port| port.index == first.index));
-        same.then_some(Refused { ingress, egress: first, drops })
-    };
-    events.by_link().into_iter().filter_map(between).collect()
-}
-
-/// The port by which a frame should have left: the one towards its destination, or the only other one.
-fn egress<'a>(space: Space<'a>, ingress: &Link, event: &DropEvent) -> Option<&'a Link> {
+/// The ports by which a frame came in and should have left: towards its destination, or by the only other one.
+fn passage<'a>(space: Space<'a>, loss: &Loss<'_>) -> Option<(&'a Link, &'a Link)> {
+    let ingress = space.after.link(loss.link?)?;
     let others = || space.links().filter(|l| l.master == ingress.master && l.index != ingress.index);
-    let to = event.destination.map(|to| to.ip()).filter(|to| !to.is_multicast());
-    let towards = to.and_then(|to| others().find(|port| leads_to(space, port, to)));
+    let to = loss.event.and_then(|event| event.destination).map(|to| to.ip());
+    let towards = to.filter(|to| !to.is_multicast()).and_then(|to| {
+        let mut ports = others();
+        ports.find(|port| leads_to(space, port, to))
+    });
     let mut all = others();
-    towards.or_else(|| all.next().filter(|_| all.next().is_none()))
+    Some((ingress, towards.or_else(|| all.next().filter(|_| all.next().is_none()))?))
+}
+
+/// True if a question that was never sent comes in by one port and has to leave by the other.
+fn is_asked_through(space: Space<'_>, ingress: &Link, egress: &Link, loss: &Loss<'_>) -> bool {
+    loss.is_imagined_at(space, ingress.index) && loss.asks_for().is_some_and(|ip| leads_to(space, egress, ip))
 }
 
 /// True if the address lies beyond this port, in a namespace that is observed.

@@ -1,26 +1,29 @@
 //! `bridge.port_blocking`: a bridge port is disabled, blocking or listening.
 
-use super::{FORWARD, refused};
-use crate::case::Space;
+use super::{FORWARD, is_refused, passage};
 use crate::coverage::Source;
-use crate::reconcile::BY_EVENTS;
-use crate::rule::{Judgement, Rule, Suspect, manual};
-use crate::rules::events::Events;
-use crate::traced;
+use crate::culprit::{Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::evidence::port::{FORWARDING, is_closed_by_hand, state};
+use crate::fixes::{by_hand, fix};
+use crate::loss::{Kind, Loss};
+use crate::rule::{Judgement, Rule};
+use whydrop_model::action::Action;
 use whydrop_model::snapshot::Link;
-use whydrop_model::{Cause, Direction, NoteStatus, Text, text};
+use whydrop_model::{Cause, Direction, Fix, NoteStatus, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
     id: "bridge.port_blocking",
     title: text!("A bridge port does not forward", "网桥端口不转发"),
     meaning: text!(
-        "A port of a bridge is disabled, blocking, listening or learning: frames that arrive there, or should leave there, are discarded.",
-        "网桥的某个端口处于 disabled、blocking、listening 或 learning 状态：到达该端口或应从该端口离开的帧被丢弃。"
+        "A port of a bridge is disabled, blocking, listening or learning, or locked, or left out where the bridge floods: frames that arrive there, or should leave there, are discarded.",
+        "网桥的某个端口处于 disabled、blocking、listening 或 learning 状态，或被锁定，或被排除在泛洪之外：到达该端口或应从该端口离开的帧被丢弃。"
     ),
     seen_by: text!(
-        "The kernel reported drops for the state of the port, or the port is disabled although its link is up.",
-        "内核报告了因端口状态而丢弃的帧，或端口链路正常却处于 disabled 状态。"
+        "The kernel reported drops for the state of the port, or the port is disabled although its link is up; or a flag of the port (locked, flood, bcast_flood) keeps back what a station in view sends or should get, and the bridge has no forwarding entry that would let it pass.",
+        "内核报告了因端口状态而丢弃的帧，或端口链路正常却处于 disabled 状态；或端口的标志（locked、flood、bcast_flood）挡住了可见主机发送或应收到的帧，而网桥没有可放行的转发表项。"
     ),
     why_lost: text!(
         "A port that does not forward takes no frame and sends none; nobody is told.",
@@ -37,13 +40,10 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], judge };
 
 /// Where it happens.
 const STAGE: &str = "bridge.receive";
-/// State that no spanning tree leaves by itself: somebody set it, or BPDU guard did.
-const DISABLED: &str = "disabled";
-const FORWARDING: &str = "forwarding";
 
 const SUMMARY: Text = text!(
     "Bridge port {port} does not forward: what arrives there, or should leave there, is discarded.",
@@ -55,97 +55,103 @@ const DO: Text = text!(
     "let the port forward: bridge link set dev {port} state 3",
     "让端口转发：bridge link set dev {port} state 3"
 );
+const FORWARD_IT: Text = text!("let the port {port} forward", "让端口 {port} 转发");
+const LOOP: Text =
+    text!("if it was closed because of a loop, frames circle again", "如果关闭它是因为环路，帧会再次循环");
 const SPARE: Text = text!(
-    "spanning tree keeps this port {state}: {n} frames were discarded there, as is meant for a spare path",
-    "生成树使该端口处于 {state} 状态：在此丢弃了 {n} 个帧，备用路径本应如此"
+    "spanning tree holds this port back: {n} frames were discarded there, as is meant for a spare path",
+    "生成树使该端口不转发：在此丢弃了 {n} 个帧，备用路径本应如此"
 );
 const LATENT: Text = text!(
     "this port is disabled although its link is up; no frame met it in the window",
     "该端口处于 disabled 状态而其链路正常；窗口内没有帧到达"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    let events = Events::of(space, &CAUSE);
-    let mut out = Judgement::default();
-    let mut met: Vec<(u32, [u64; 2])> =
-        events.by_link().into_iter().map(|(link, arrived)| (link, [arrived, 0])).collect();
-    let closed = |port: &Link| port.up && port.lower_up && state(space, port) != FORWARDING;
-    for refused in refused(space).into_iter().filter(|refused| closed(refused.egress)) {
-        match met.iter_mut().find(|(link, _)| *link == refused.egress.index) {
-            Some((_, [_, leaving])) => *leaving += refused.drops,
-            None => met.push((refused.egress.index, [0, refused.drops])),
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let mut out = Judgement::from(super::flags::culprits(space, &CAUSE));
+    // The ports of a bridge that is switched off are closed with it (br_stp_disable_bridge()).
+    let works =
+        |port: &&Link| port.master.is_some_and(|index| space.link(index).is_none_or(|bridge| bridge.up));
+    for port in space.links().filter(works) {
+        let met = || space.losses().any(|loss| takes(space, port, loss) != Fit::No);
+        if is_closed(space, port) || met() {
+            out.culprits.push(culprit(space, port));
         }
-    }
-    for (link, [arrived, leaving]) in &met {
-        let drops = &(arrived + leaving);
-        let port = space.after.link(*link);
-        let state = port.map_or("", |port| state(space, port));
-        if port.is_some_and(|port| is_spare(space, port, state)) && !traced::end_by(space, CAUSE.id) {
-            let words: [(&str, &dyn std::fmt::Display); 2] = [("state", &state), ("n", drops)];
-            let name = space.after.link_name(*link);
-            out.note(space, &CAUSE, NoteStatus::Benign, &name, SPARE.fill(&words));
-            out.excuse(space, STAGE, *drops);
-            continue;
-        }
-        let reason = if *arrived > 0 { events.reason() } else { "NOT_SPECIFIED" };
-        let mut suspect = suspect(space, *link, state).drop_events(*drops, reason);
-        if *leaving > 0 {
-            suspect.finding.stage = FORWARD.to_owned();
-        }
-        out.suspects.push(suspect.packets(*drops, BY_EVENTS).touches(space.probes_via(*link)));
-    }
-    // Where nobody saw drops, the state of the port and a lost probe on its way say the same.
-    for port in space.links().filter(|port| is_switched_off(space, port)) {
-        if met.iter().any(|(link, _)| *link == port.index) {
-            continue;
-        }
-        let lost = |i: &usize| space.case.ways.get(*i).is_some_and(|way| way.lost() > 0);
-        let probes: Vec<usize> = space.probes_via(port.index).into_iter().filter(lost).collect();
-        if probes.is_empty() {
+        if is_switched_off(space, port) && !met() {
             out.note(space, &CAUSE, NoteStatus::Latent, &port.name, LATENT.phrase());
-        } else {
-            out.suspects.push(suspect(space, port.index, DISABLED).touches(probes).needs_probe());
         }
     }
     out
 }
 
-fn suspect(space: Space<'_>, link: u32, state: &str) -> Suspect {
-    let port = space.after.link_name(link);
-    let words: [(&str, &dyn std::fmt::Display); 2] = [("port", &port), ("state", &state)];
-    let mut fix = manual(DO);
-    fix.title = DO.fill(&words);
-    let suspect = Suspect::new(space, &CAUSE, STAGE, port.clone(), SUMMARY.fill(&words))
+fn culprit<'a>(space: Space<'a>, port: &'a Link) -> Culprit<'a> {
+    let mine = space.losses().filter(|loss| takes(space, port, loss) != Fit::No);
+    let leaving = mine.map(|loss| is_refused(space, loss)).min().unwrap_or(false);
+    let stage = if leaving { FORWARD } else { STAGE };
+    Culprit::new(space, &CAUSE, stage, Scope::Link, port.name.clone())
         .direction(Direction::Receive)
-        .on(link)
-        .fix(fix);
-    if state.is_empty() || state == FORWARDING {
-        return suspect;
+        .on(port.index)
+        .duty(SPARE)
+        .takes(move |loss| takes(space, port, loss))
+        .harms(move |flow| match flow.suffers() && flow.passes(space, port.index) {
+            true if is_switched_off(space, port) => Fit::Yes,
+            // It may take the other path.
+            true if is_closed(space, port) => Fit::Maybe,
+            _ => Fit::No,
+        })
+        .tell(move |_| {
+            let state = state(space, port);
+            let words: [(&str, &dyn std::fmt::Display); 2] = [("port", &port.name), ("state", &state)];
+            let story = Story::new(SUMMARY.fill(&words)).fix(forward(space, port));
+            if state.is_empty() || state == FORWARDING {
+                return story;
+            }
+            story.evidence(STATE.fill(&words), "links", &["bridge", "-d", "link", "show", "dev", &port.name])
+        })
+}
+
+fn takes(space: Space<'_>, port: &Link, loss: &Loss<'_>) -> Fit {
+    if loss.kind == Kind::Imagined {
+        return match loss.is_imagined_at(space, port.index) && is_closed(space, port) {
+            true if is_switched_off(space, port) => Fit::Yes,
+            true => Fit::Maybe,
+            false => Fit::No,
+        };
     }
-    suspect.evidence(STATE.fill(&words), "links", &["bridge", "-d", "link", "show", "dev", &port])
+    let arrives = loss.is_at(space, port.index) && loss.is_of(CAUSE.id);
+    let leaves = || is_refused(space, loss) && is_closed(space, port);
+    sure(arrives || leaves() && passage(space, loss).is_some_and(|(_, egress)| egress.index == port.index))
 }
 
-/// The state of a port; at the start of the window, if it forwards at the end.
-fn state<'a>(space: Space<'a>, port: &'a Link) -> &'a str {
-    let of = |link: &'a Link| link.details.get("port_state").map(String::as_str);
-    let before = space.before.link(port.index).and_then(of);
-    let after = of(port).unwrap_or("");
-    before.filter(|_| after == FORWARDING).unwrap_or(after)
-}
-
-/// True if spanning tree, and nobody else, holds the port back.
-fn is_spare(space: Space<'_>, port: &Link, state: &str) -> bool {
-    let bridge = port.master.and_then(|index| space.after.link(index));
-    let stp = bridge.and_then(|bridge| bridge.details.get("stp"));
-    stp.is_some_and(|stp| stp != "0") && state != DISABLED
-}
-
-/// True if the port is disabled all the time, although its link is up: without carrier each port is.
-fn is_switched_off(space: Space<'_>, port: &Link) -> bool {
-    let off = |port: &Link| {
-        port.up && port.lower_up && port.details.get("port_state").is_some_and(|state| state == DISABLED)
+/// One that STP blocks opens by itself, or closes a loop: only a person can tell.
+fn forward(space: Space<'_>, port: &Link) -> Fix {
+    let words = [("port", &port.name as &dyn std::fmt::Display)];
+    if !is_switched_off(space, port) {
+        return by_hand(DO.fill(&words));
+    }
+    let action = Action::BridgePort {
+        dev: port.name.clone(),
+        setting: "state".into(),
+        value: FORWARDING.into(),
+        was: state(space, port).into(),
     };
-    off(port) && space.before.link(port.index).is_some_and(off)
+    let mut fix = fix(space, FORWARD_IT.fill(&words), vec![action]);
+    fix.caution = Some(LOOP.phrase());
+    fix
+}
+
+/// True if the port does not forward although its link is up: without carrier none does.
+fn is_closed(space: Space<'_>, port: &Link) -> bool {
+    port.up && port.lower_up && !matches!(state(space, port), FORWARDING | "")
+}
+
+/// True if the port is disabled all the time, by nobody but him who set it.
+fn is_switched_off(space: Space<'_>, port: &Link) -> bool {
+    let closed = |port: &Link| {
+        let state = port.details.get("port_state").map_or("", String::as_str);
+        port.up && port.lower_up && !matches!(state, FORWARDING | "")
+    };
+    closed(port) && space.before.link(port.index).is_some_and(closed) && is_closed_by_hand(space, port)
 }
 
 #[cfg(test)]
@@ -195,6 +201,18 @@ mod tests {
         let report = world.report();
         assert_eq!((report.verdict, report.ledger.unexplained), (Verdict::Clear, 0));
         assert!(report.notes.iter().any(|n| n.cause.as_deref() == Some("bridge.port_blocking")));
+    }
+
+    #[test]
+    fn the_ports_of_a_bridge_that_is_switched_off_are_closed_with_it() {
+        let mut world = bridged("disabled", "0");
+        world.both(SERVER, |s| {
+            let Reading::Present(links) = &mut s.links else { return };
+            links.iter_mut().filter(|l| l.index == 9).for_each(|l| l.up = false);
+        });
+        world.drops(SERVER, "BRIDGE_INGRESS_STP_STATE", "br_handle_frame", 12);
+        assert_eq!(world.found(), ["link.admin_down @ netns:server: br0"]);
+        assert_eq!(world.report().ledger.unexplained, 0);
     }
 
     #[test]

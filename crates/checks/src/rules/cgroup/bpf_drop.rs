@@ -1,10 +1,16 @@
 //! `cgroup.bpf_drop`: A BPF program on a cgroup drops.
 
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::culprit::{Culprit, Scope, Story};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::fixes::by_hand;
+use crate::loss::Loss;
 use crate::rule::{Judgement, Rule};
-use crate::rules::events::by_events;
-use whydrop_model::{Cause, Text, text};
+use crate::rules::socket::{holding, is_filtered};
+use whydrop_model::shell::sanitize;
+use whydrop_model::snapshot::{Attach, Cgroup};
+use whydrop_model::{Cause, Direction, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -14,7 +20,10 @@ pub const CAUSE: Cause = Cause {
         "A program attached to the cgroup of a process (systemd's IPAddressDeny, a container runtime) refuses packets.",
         "挂在进程 cgroup 上的程序（systemd 的 IPAddressDeny、容器运行时）拒绝数据包。"
     ),
-    seen_by: text!("The kernel reported drops by a cgroup filter.", "内核报告了 cgroup 过滤器的丢弃。"),
+    seen_by: text!(
+        "The kernel reported drops by a cgroup filter; for arriving packets, at the socket of a process to whose cgroup a program is attached.",
+        "内核报告了 cgroup 过滤器的丢弃；对于入站包，丢弃发生在某个进程的套接字处，而该进程的 cgroup 上挂有程序。"
+    ),
     why_lost: text!(
         "The packets die at the socket; no firewall shows them. Senders get EPERM.",
         "包在套接字处被丢弃，防火墙看不到。发送方得到 EPERM。"
@@ -27,14 +36,87 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents], judge };
 
-const SUMMARY: Text = text!("A BPF program on a cgroup drops packets.", "cgroup 上的 BPF 程序丢弃数据包。");
-const DO: Text = text!(
+/// Longest name shown.
+const MAX_NAME: usize = 120;
+
+const SUMMARY: Text =
+    text!("A BPF program on the cgroup {path} drops packets.", "cgroup {path} 上的 BPF 程序丢弃数据包。");
+const SUMMARY_ANY: Text =
+    text!("A BPF program on a cgroup drops packets.", "cgroup 上的 BPF 程序丢弃数据包。");
+const ATTACHED: Text = text!(
+    "program {name} (id {id}) is attached to {path} as {attach}",
+    "程序 {name}（id {id}）以 {attach} 挂在 {path} 上"
+);
+const DETACH: Text = text!(
+    "find out who attached it (systemctl show UNIT -p IPAddressDeny), or detach it: bpftool cgroup detach {mount}{path} {attach} id {id}",
+    "查明是谁挂载的（systemctl show UNIT -p IPAddressDeny），或卸下它：bpftool cgroup detach {mount}{path} {attach} id {id}"
+);
+const FIND: Text = text!(
     "find the program: bpftool cgroup tree; systemctl show UNIT -p IPAddressDeny",
     "查找该程序：bpftool cgroup tree；systemctl show UNIT -p IPAddressDeny"
 );
+/// Where version 2 is usually mounted.
+const MOUNT: &str = "/sys/fs/cgroup";
 
-fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "cgroup.egress", &[], SUMMARY, DO)
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let ways = [(Attach::Ingress, "socket.filter"), (Attach::Egress, "cgroup.egress")];
+    let culprits = ways.into_iter().filter_map(|(attach, stage)| {
+        let mut mine = space.losses().filter(|loss| is_mine(space, loss, attach));
+        mine.next().map(|loss| culprit(space, attach, stage, holding(space, loss, attach).next()))
+    });
+    culprits.collect::<Vec<_>>().into()
+}
+
+/// True for a packet that a program of a cgroup refused. What leaves has a reason of its own (net/ipv4/ip_output.c).
+fn is_mine(space: Space<'_>, loss: &Loss<'_>, attach: Attach) -> bool {
+    match attach {
+        Attach::Ingress => is_filtered(loss) && holding(space, loss, attach).next().is_some(),
+        _ => loss.is_of(CAUSE.id),
+    }
+}
+
+fn culprit<'a>(
+    space: Space<'a>,
+    attach: Attach,
+    stage: &'static str,
+    cgroup: Option<&'a Cgroup>,
+) -> Culprit<'a> {
+    let path = cgroup.map(|cgroup| sanitize(&cgroup.path, MAX_NAME));
+    let subject = path.as_ref().map_or_else(|| attach.word().to_owned(), |path| format!("cgroup {path}"));
+    let direction = if attach == Attach::Ingress { Direction::Receive } else { Direction::Transmit };
+    Culprit::new(space, &CAUSE, stage, Scope::Rule, subject)
+        .direction(direction)
+        .takes(move |loss| match loss.is_in(space) && is_mine(space, loss, attach) {
+            true => Fit::Yes,
+            false => Fit::No,
+        })
+        .harms(move |flow| {
+            let forbidden = flow.in_trouble() && flow.starts_in(space) && attach == Attach::Egress;
+            if forbidden && flow.trouble.errors.contains_key("EPERM") { Fit::Maybe } else { Fit::No }
+        })
+        .tell(move |_| story(cgroup, attach, path.as_deref()))
+}
+
+fn story(cgroup: Option<&Cgroup>, attach: Attach, path: Option<&str>) -> Story {
+    let Some((cgroup, path)) = cgroup.zip(path) else {
+        return Story::new(SUMMARY_ANY.phrase()).fix(by_hand(FIND.phrase()));
+    };
+    let programs = cgroup.programs.get().into_iter().flatten().filter(|program| program.attach == attach);
+    let mut story = Story::new(SUMMARY.fill(&[("path", &path)]));
+    for program in programs {
+        let name = sanitize(&program.name, MAX_NAME);
+        let words: [(&str, &dyn std::fmt::Display); 5] = [
+            ("name", &name),
+            ("id", &program.id),
+            ("path", &path),
+            ("attach", &attach.word()),
+            ("mount", &MOUNT),
+        ];
+        story = story
+            .evidence(ATTACHED.fill(&words), "attached programs", &["bpftool", "cgroup", "tree"])
+            .fix(by_hand(DETACH.fill(&words)));
+    }
+    story
 }

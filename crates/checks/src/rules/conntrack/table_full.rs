@@ -1,11 +1,17 @@
 //! `conntrack.table_full`: the connection tracking table is full.
 
-use crate::case::Space;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, fix, manual};
+use crate::culprit::{Count, Culprit, Scope, Story};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::fixes::{fix, manual};
+use crate::loss::Loss;
+use crate::loss::missing::Frame;
+use crate::rule::{Judgement, Rule};
 use whydrop_model::action::Action;
 use whydrop_model::delta::Change;
-use whydrop_model::{Applicability, Cause, TargetKind, Text, text};
+use whydrop_model::netfilter::Hook;
+use whydrop_model::{Cause, TargetKind, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -34,7 +40,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Conntrack], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Conntrack], judge };
 
 const SETTING: &str = "net.netfilter.nf_conntrack_max";
 
@@ -53,7 +59,7 @@ const FULL: Text = text!("{count} of {max} entries are in use", "已使用 {coun
 const RAISE: Text = text!("raise net.netfilter.nf_conntrack_max", "提高 net.netfilter.nf_conntrack_max");
 const PERSIST: Text = text!("a file in /etc/sysctl.d with this line", "在 /etc/sysctl.d 的文件中写入该行");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     let (Some(before), Some(after)) = (space.before.conntrack.get(), space.after.conntrack.get()) else {
         return Judgement::default();
     };
@@ -62,21 +68,40 @@ fn judge(space: Space<'_>) -> Judgement {
     if lost == 0 || (count as f64) < after.max as f64 * FULL_SHARE {
         return Judgement::default();
     }
-    let words: [(&str, &dyn std::fmt::Display); 2] = [("count", &count), ("max", &after.max)];
-    let mut suspect = Suspect::new(space, &CAUSE, "conntrack", SETTING.to_owned(), SUMMARY.fill(&words))
-        .packets(lost, "conntrack drop")
+    let max = after.max;
+    let culprit = Culprit::new(space, &CAUSE, "conntrack", Scope::Netns, SETTING.to_owned())
+        .meter(lost, Count::Exact, "conntrack drop")
+        .takes(move |loss| takes(space, loss))
+        .harms(move |flow| if flow.suffers() && flow.visits(space) { Fit::Maybe } else { Fit::No })
+        .tell(move |_| story(space, lost, count, max));
+    Some(culprit).into()
+}
+
+/// Tracking drops at the hooks where a packet is seen first, by the function that drops for rules, too.
+fn takes(space: Space<'_>, loss: &Loss<'_>) -> Fit {
+    let hook = match loss.hook {
+        Some(hook) => matches!(hook, Hook::Prerouting | Hook::Output),
+        None => loss.is_at_stage("netfilter") && loss.event.is_none(),
+    };
+    let answers = matches!(&loss.frame, Some(Frame::Ip(Some(packet))) if packet.reply);
+    if loss.is_in(space) && hook && !answers { Fit::Maybe } else { Fit::No }
+}
+
+fn story(space: Space<'_>, lost: u64, count: u64, max: u64) -> Story {
+    let words: [(&str, &dyn std::fmt::Display); 2] = [("count", &count), ("max", &max)];
+    // The limit is one for the whole machine, to be set in the initial namespace only.
+    let raise = match space.target().kind {
+        TargetKind::Host => {
+            let value = max.saturating_mul(FACTOR).to_string();
+            let action = Action::Sysctl { name: SETTING.into(), value, was: max.to_string() };
+            let mut raise = fix(space, RAISE.phrase(), vec![action]);
+            raise.persist = Some(PERSIST.phrase());
+            raise
+        }
+        _ => manual(RAISE),
+    };
+    Story::new(SUMMARY.fill(&words))
         .evidence(ROSE.fill(&[("n", &lost)]), "conntrack statistics", &["conntrack", "-S"])
         .evidence(FULL.fill(&words), "conntrack size", &["sysctl", SETTING])
-        .touches(space.probes_through());
-    // The limit is one for the whole machine, to be set in the initial namespace only.
-    suspect = if space.target().kind == TargetKind::Host {
-        let value = after.max.saturating_mul(FACTOR).to_string();
-        let action = Action::Sysctl { name: SETTING.into(), value, was: after.max.to_string() };
-        let mut raise = fix(space, RAISE.phrase(), Applicability::Safe, vec![action]);
-        raise.persist = Some(PERSIST.phrase());
-        suspect.fix(raise)
-    } else {
-        suspect.fix(manual(RAISE))
-    };
-    vec![suspect].into()
+        .fix(raise)
 }

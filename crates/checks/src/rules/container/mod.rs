@@ -1,3 +1,5 @@
 //! What containers and their published ports meet.
 
+pub mod hairpin;
+pub mod port_map_wrong;
 pub mod route_localnet;

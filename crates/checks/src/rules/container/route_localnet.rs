@@ -1,14 +1,21 @@
-//! `container.route_localnet`: packets that are sent on to 127.0.0.0/8 may not enter by a device.
+//! `container.route_localnet`: packets that are sent on to 127.0.0.0/8 may not enter by a device, or such from there may
+//! not leave by it.
 
-use crate::case::Space;
 use crate::coverage::Source;
-use crate::reconcile::BY_EVENTS;
-use crate::rule::{Judgement, Rule, Suspect, fix};
-use crate::rules::events::Events;
-use whydrop_facts::place::{self, Place};
+use crate::culprit::{Culprit, Scope, Story};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::evidence::route::{Lookup, lookup};
+use crate::fixes::fix;
+use crate::loss::Loss;
+use crate::rule::{Judgement, Rule};
+use crate::rules::events::is_any;
+use crate::rules::route::has_loopback_source;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use whydrop_model::action::Action;
-use whydrop_model::netfilter::{Rule as Filter, RuleVerdict, Tool};
-use whydrop_model::{Applicability, Cause, Direction, DropEvent, NoteStatus, Text, text};
+use whydrop_model::netfilter::{Hook, NatKind, Rule as Filter, RuleVerdict};
+use whydrop_model::{Cause, Direction, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -37,8 +44,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::DropEvents, Source::Nftables], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents, Source::Nftables], judge };
 
 /// Where it happens.
 const STAGE: &str = "route.input";
@@ -46,6 +52,10 @@ const STAGE: &str = "route.input";
 const SUMMARY: Text = text!(
     "Packets that a DNAT rule sends to 127.0.0.0/8 are refused on {dev}: route_localnet is off.",
     "DNAT 规则转往 127.0.0.0/8 的包在 {dev} 上被拒绝：route_localnet 未开启。"
+);
+const SUMMARY_OUT: Text = text!(
+    "Packets from 127.0.0.1 that a DNAT rule turns to {to} may not leave by {dev}: route_localnet is off.",
+    "DNAT 规则把来自 127.0.0.1 的包转往 {to}，但它们不能从 {dev} 发出：route_localnet 未开启。"
 );
 const SENDS: Text = text!("a rule sends packets there: {rule}", "有规则把包转往那里：{rule}");
 const ALLOW: Text = text!("set route_localnet of the interface", "开启该接口的 route_localnet");
@@ -55,73 +65,124 @@ const WEAKER: Text = text!(
 );
 const PERSIST: Text = text!("a file in /etc/sysctl.d with this line", "在 /etc/sysctl.d 的文件中写入该行");
 const FORGED: Text = text!(
-    "{n} packets to 127.0.0.0/8 came from outside and were refused; no rule here sends any there",
+    "{n} {n|packet|packets} to 127.0.0.0/8 came from outside and {n|was|were} refused; no rule here sends any there",
     "有 {n} 个发往 127.0.0.0/8 的包来自外部，已被拒绝；此处没有规则把包转往那里"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    let events = Events::of(space, &CAUSE);
-    let mut out = Judgement::default();
-    if came_from_loopback(&events) {
-        return out;
-    }
-    let mut rules = space.after.chains().flat_map(|chain| chain.rules.iter().map(move |r| (chain.tool, r)));
-    let rule = rules.find(|(tool, r)| leads_to_loopback(*tool, r));
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let mut rules = space.after.chains().flat_map(|chain| &chain.rules);
+    let rule = rules.find(|r| leads_to_loopback(r));
     // An unread rule is no missing one.
-    let unread = RULE.needs.iter().any(|source| source.hidden(space));
-    let mut answers = answers(space);
-    for (link, mut drops) in events.by_link() {
-        let dev = space.after.link_name(link);
-        let Some((_, rule)) = rule else {
-            if !unread {
-                out.note(space, &CAUSE, NoteStatus::Benign, &dev, FORGED.fill(&[("n", &drops)]));
-                out.excuse(space, STAGE, drops);
-            }
-            continue;
-        };
-        // By which device they would have left, the kernel does not say.
-        drops += std::mem::take(&mut answers);
-        let name = format!("net.ipv4.conf.{dev}.route_localnet");
-        // The kernel refused just now: it is off, here and for all devices.
-        let action = Action::Sysctl { name: name.clone(), value: "1".into(), was: "0".into() };
-        let mut allow = fix(space, ALLOW.phrase(), Applicability::Safe, vec![action]);
-        (allow.caution, allow.persist) = (Some(WEAKER.phrase()), Some(PERSIST.phrase()));
-        let suspect = Suspect::new(space, &CAUSE, STAGE, name, SUMMARY.fill(&[("dev", &dev)]))
-            .direction(Direction::Receive)
-            .packets(drops, BY_EVENTS)
-            .drop_events(drops, events.reason())
-            .evidence(SENDS.fill(&[("rule", &rule.text)]), "rules", &[])
-            .touches(space.probes_via(link))
-            .fix(allow);
-        out.suspects.push(suspect);
+    if rule.is_none() && RULE.needs.iter().any(|source| source.hidden(space)) {
+        return Judgement::default();
     }
-    out
+    let links: BTreeSet<u32> =
+        space.losses().filter(|loss| is_any(space, loss, &enters)).filter_map(|loss| loss.link).collect();
+    let inward = links.into_iter().map(|link| culprit(space, link, rule));
+    let outs: BTreeSet<u32> = space.losses().filter_map(|loss| turned_out(space, loss)).collect();
+    inward.chain(outs.into_iter().map(|link| outward(space, link))).collect::<Vec<_>>().into()
 }
 
-/// Packets of connections that began while it was allowed: their answers from 127.0.0.0/8 find no way out now.
-fn answers(space: Space<'_>) -> u64 {
-    let leaving = |place: Place| place.stage == "route.output";
-    let events =
-        Events::at(space, |count| leaving(place::of_count(count)), |event| leaving(place::of_event(event)));
-    if came_from_loopback(&events) { events.total() } else { 0 }
+/// The device by which a packet from 127.0.0.1 would leave that a rule turned to another host: with that source there is
+/// no route out of a device whose route_localnet is off (`__mkroute_output()`), and the packet dies in the chain.
+fn turned_out(space: Space<'_>, loss: &Loss<'_>) -> Option<u32> {
+    let event = loss.event.filter(|_| loss.is_in(space) && loss.hook == Some(Hook::Output))?;
+    let (source, to) = (event.source?.ip(), event.destination?.ip());
+    if !source.is_loopback() || to.is_loopback() || space.after.owns(to) {
+        return None;
+    }
+    // What a rule dropped died of that.
+    let ruled = space.case.verdicts.is_some_and(|verdicts| !verdicts.of_loss(loss).is_empty());
+    let Lookup::Via(_, hop) = lookup(space, to, None) else { return None };
+    let link = hop.link.filter(|_| !ruled)?;
+    let on =
+        |name: &str| space.after.sysctl(&format!("net.ipv4.conf.{name}.route_localnet")).unwrap_or(0) != 0;
+    let dev = space.after.link_name(link);
+    Some(link).filter(|_| !on("all") && !on(&dev))
 }
 
-/// True if it was the source of the sampled packets that lies in 127.0.0.0/8: the kernel has one name for both ends
-/// (ip_route_input_slow()).
-pub fn came_from_loopback(events: &Events<'_>) -> bool {
-    !events.sampled.is_empty() && events.sampled.iter().all(|event| has_loopback_source(event))
+fn outward(space: Space<'_>, link: u32) -> Culprit<'_> {
+    let dev = space.after.link_name(link);
+    let name = format!("net.ipv4.conf.{dev}.route_localnet");
+    Culprit::new(space, &CAUSE, "netfilter.output", Scope::Link, name.clone())
+        .direction(Direction::Transmit)
+        .on(link)
+        .takes(move |loss| Fit::sure(turned_out(space, loss) == Some(link)))
+        .tell(move |_| {
+            let sent = space.losses().filter(|loss| turned_out(space, loss) == Some(link));
+            let to = sent.filter_map(|loss| loss.event?.destination).next();
+            let mut rules = space.after.chains().flat_map(|chain| &chain.rules);
+            let rule = rules.find(|rule| to.is_some_and(|to| leads_to(rule, to.ip())));
+            let action = Action::Sysctl { name: name.clone(), value: "1".into(), was: "0".into() };
+            let mut allow = fix(space, ALLOW.phrase(), vec![action]);
+            (allow.caution, allow.persist) = (Some(WEAKER.phrase()), Some(PERSIST.phrase()));
+            let to = to.map_or_else(String::new, |to| to.to_string());
+            let story = Story::new(SUMMARY_OUT.fill(&[("dev", &dev), ("to", &to)]));
+            rule.into_iter()
+                .fold(story, |story, rule| story.evidence(SENDS.fill(&[("rule", &rule.text)]), "rules", &[]))
+                .fix(allow)
+        })
 }
 
-/// True if this packet's source lies in 127.0.0.0/8.
-pub fn has_loopback_source(event: &DropEvent) -> bool {
-    event.source.is_some_and(|source| source.ip().is_loopback())
+/// True if the rule rewrites destinations to this address, or to one that is not read.
+fn leads_to(rule: &Filter, to: IpAddr) -> bool {
+    matches!(&rule.verdict, RuleVerdict::Nat(nat) if nat.kind == NatKind::Destination
+        && nat.addresses.is_none_or(|(first, last)| (first..=last).contains(&to)))
 }
 
-/// True if the rule rewrites destinations and may rewrite them to a loopback address: of the rules of nft the address
-/// is not read.
-fn leads_to_loopback(tool: Tool, rule: &Filter) -> bool {
-    let dnat = matches!(&rule.verdict, RuleVerdict::Other(name) if name.eq_ignore_ascii_case("dnat"));
-    dnat && (tool == Tool::Nft || rule.text.contains(" 127."))
+/// What one device refuses. Without a rule that sends packets there, somebody outside forged them.
+fn culprit<'a>(space: Space<'a>, link: u32, rule: Option<&'a Filter>) -> Culprit<'a> {
+    let dev = space.after.link_name(link);
+    let name = format!("net.ipv4.conf.{dev}.route_localnet");
+    let culprit = Culprit::new(space, &CAUSE, STAGE, Scope::Link, name.clone())
+        .direction(Direction::Receive)
+        .on(link)
+        .takes(move |loss| takes(space, link, loss));
+    let Some(rule) = rule else { return culprit.duty(FORGED).innocent() };
+    culprit
+        .harms(move |flow| if flow.suffers() && flow.passes(space, link) { Fit::Maybe } else { Fit::No })
+        .tell(move |_| {
+            // The kernel refused just now: it is off, here and for all devices.
+            let action = Action::Sysctl { name: name.clone(), value: "1".into(), was: "0".into() };
+            let mut allow = fix(space, ALLOW.phrase(), vec![action]);
+            (allow.caution, allow.persist) = (Some(WEAKER.phrase()), Some(PERSIST.phrase()));
+            Story::new(SUMMARY.fill(&[("dev", &dev)]))
+                .evidence(SENDS.fill(&[("rule", &rule.text)]), "rules", &[])
+                .fix(allow)
+        })
+}
+
+/// A packet to 127.0.0.0/8 that came by a device. The kernel has one name for both ends (ip_route_input_slow()): one
+/// that came *from* there is something else.
+fn enters(loss: &Loss<'_>) -> bool {
+    loss.is_of(CAUSE.id) && !loss.event.is_some_and(has_loopback_source)
+}
+
+fn takes(space: Space<'_>, link: u32, loss: &Loss<'_>) -> Fit {
+    let answers = loss.is_at_stage("route.output") && loss.event.is_some_and(has_loopback_source);
+    match loss.is_in(space) {
+        true if loss.link == Some(link) && enters(loss) => Fit::Yes,
+        // Answers of connections that began while it was allowed find no way out now. By which device they would have
+        // left, the kernel does not say.
+        true if answers => Fit::Yes,
+        _ => Fit::No,
+    }
+}
+
+/// True if the rule rewrites destinations and may rewrite them to a loopback address: where it takes the address from
+/// a map, it is not read.
+fn leads_to_loopback(rule: &Filter) -> bool {
+    match &rule.verdict {
+        RuleVerdict::Nat(nat) if nat.kind == NatKind::Destination => {
+            !nat.known || nat.addresses.is_some_and(|(first, _)| first.is_loopback())
+        }
+        // A recording of an older version.
+        RuleVerdict::Other(name) => {
+            name.eq_ignore_ascii_case("dnat") && !rule.text.contains("--to-destination")
+                || rule.text.contains("--to-destination 127.")
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +216,35 @@ mod tests {
         assert_eq!((report.ledger.lost, report.ledger.unexplained), (5, 0));
         assert!(report.findings[0].fixes[0].caution.is_some());
         assert_eq!(report.findings[0].fixes[0].steps.len(), 1);
+    }
+
+    #[test]
+    fn a_published_port_asked_for_by_its_loopback_address() {
+        let turns = |source: &str| {
+            let mut world = World::pair();
+            world.drops(SERVER, "NETFILTER_DROP", "nf_hook_slow", 5);
+            let Reading::Present(log) = &mut world.observation.drops else { panic!("drops") };
+            log.sampled.extend((0..5).map(|n| DropEvent {
+                reason: "NETFILTER_DROP".into(),
+                function: "nf_hook_slow".into(),
+                stack: vec!["nf_hook_slow".into(), "__ip_local_out".into()],
+                protocol: Some(6),
+                tcp_flags: Some(2),
+                source: Some((source.parse::<std::net::IpAddr>().unwrap(), 40_000 + n).into()),
+                destination: Some("10.0.0.1:80".parse().unwrap()),
+                netns_inode: Some(4002),
+                ..DropEvent::default()
+            }));
+            world
+        };
+        let world = turns("127.0.0.1");
+        assert_eq!(
+            world.found(),
+            ["container.route_localnet @ netns:server: net.ipv4.conf.eth0.route_localnet"]
+        );
+        assert_eq!(world.report().ledger.unexplained, 0);
+        // From an address that may leave, something else is in the way.
+        assert!(turns("10.0.0.2").found().is_empty());
     }
 
     #[test]

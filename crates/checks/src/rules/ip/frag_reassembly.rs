@@ -1,9 +1,15 @@
 //! `ip.frag_reassembly`: packets in fragments are never whole.
 
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::culprit::Missing;
+use crate::evidence::case::Space;
+use crate::evidence::translate::Translators;
+use crate::evidence::way::{Ends, Way};
+use crate::loss::missing;
 use crate::rule::{Judgement, Rule};
-use crate::rules::events::by_events;
+use crate::rules::events::{Events, by_events};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use whydrop_model::{Cause, Text, text};
 
 /// The cause.
@@ -33,24 +39,10 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule {
-    cause: &CAUSE,
-    needs: &[Source::DropEvents],
-    consequence_of: &[
-        "netfilter.drop_rule",
-        "netfilter.drop_policy",
-        "netfilter.rate_limit",
-        "conntrack.invalid_drop",
-        "qdisc.netem_loss",
-        "qdisc.shaper_drop",
-        "qdisc.queue_limit",
-        "tc.action_drop",
-        "tc.bpf_drop",
-        "tc.police",
-        "xdp.drop",
-    ],
-    judge,
-};
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents], judge };
+
+/// Ways of this many packets are looked at for the other fragments.
+const MOST_WAYS: usize = 16;
 
 const SUMMARY: Text =
     text!("Fragments arrive whose packets are never whole.", "收到分片，但其数据包始终无法重组完整。");
@@ -59,6 +51,27 @@ const DO: Text = text!(
     "查找谁丢弃了其余分片，或发送更小的包；将 /proc/net/sockstat 的 FRAG memory 与 net.ipv4.ipfrag_high_thresh 比较"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "ip.reassembly", &[], SUMMARY, DO)
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let seen = Events { stage: "ip.reassembly", counters: &[], protocol: None, summary: SUMMARY, advice: DO };
+    by_events(space, &CAUSE, seen).map(|culprit| culprit.misses(others(space))).into()
+}
+
+/// The other fragments, on the way of each packet of which some came.
+fn others(space: Space<'_>) -> Missing<'_> {
+    let lost = space.losses().filter(|loss| loss.is_of(CAUSE.id)).filter_map(|loss| loss.event);
+    let ends: BTreeSet<(u8, IpAddr, IpAddr)> = lost
+        .filter_map(|event| Some((event.protocol?, event.source?.ip(), event.destination?.ip())))
+        .take(MOST_WAYS)
+        .collect();
+    let nat = Translators::of(space.case);
+    let missing = ends.into_iter().flat_map(|(protocol, from, to)| {
+        let ends = Ends { protocol, source: (Some(from), None), destination: (to, None) };
+        let sender = space.case.owners(from).next();
+        let way = match sender {
+            Some(sender) => Way::of(usize::MAX, &nat, sender, ends),
+            None => Way::inbound(usize::MAX, space, ends),
+        };
+        missing::on_way(space.case, &way, |packet| !packet.reply)
+    });
+    missing.collect()
 }

@@ -1,8 +1,8 @@
 //! `link.errors`: frames are damaged on the wire.
 
 use super::judge_counters;
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -33,7 +33,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], judge };
 
 /// Each is contained in rx_errors, which is therefore not added.
 const FIELDS: &[&str] = &["rx_crc_errors", "rx_frame_errors", "rx_length_errors"];
@@ -42,6 +42,6 @@ const SUMMARY: Text = text!("{dev} receives damaged frames.", "{dev} 收到损�
 const CHECK: Text =
     text!("check cable, transceiver, port, speed and duplex", "检查线缆、光模块、端口、速率和双工");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_counters(space, &CAUSE, "link.receive", FIELDS, |rises| rises.iter().sum(), [SUMMARY, CHECK])
 }

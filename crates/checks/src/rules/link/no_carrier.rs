@@ -1,10 +1,14 @@
 //! `link.no_carrier`: an interface has no carrier.
 
-use super::is_only_way_out;
-use crate::case::Space;
+use super::{flapping, is_only_way_out};
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, manual};
+use crate::culprit::{Culprit, Missing, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::fixes::manual;
+use crate::loss::missing::{self, Frame};
+use crate::rule::{Judgement, Rule};
 use whydrop_model::shell::sanitize;
+use whydrop_model::snapshot::Link;
 use whydrop_model::{Cause, Text, text};
 
 /// The cause.
@@ -34,8 +38,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Links], consequence_of: &["link.admin_down"], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], judge };
 
 const SUMMARY: Text = text!(
     "The interface {dev} has no carrier: its other end is down.",
@@ -48,22 +51,38 @@ const OTHER_END: Text = text!(
     "启用对端：veth 对端、交换机端口或下层设备"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    let dead = space.links().filter(|link| link.up && !link.lower_up && !link.loopback);
-    let suspects = dead.filter_map(|link| {
-        let touches = space.probes_via(link.index);
-        let only = is_only_way_out(space, link);
-        if touches.is_empty() && !only {
-            return None;
-        }
-        let dev = link.name.as_str();
-        let claim = LOST.fill(&[("dev", &dev), ("state", &sanitize(&link.operstate, 40))]);
-        let suspect = Suspect::new(space, &CAUSE, "link", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
-            .evidence(claim, "links", &["ip", "link", "show", "dev", dev])
-            .on(link.index)
-            .touches(touches)
-            .fix(manual(OTHER_END));
-        Some(if only { suspect } else { suspect.needs_probe() })
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    // A bond has the carrier of its members, and is in trouble without one for reasons of its own.
+    let is_bond = |link: &Link| link.kind.as_deref() == Some("bond");
+    let dead = space.links().filter(|link| link.up && !link.lower_up && !link.loopback && !is_bond(link));
+    // Of one that comes and goes the moment of the second reading says nothing.
+    let dead = dead.filter(|link| flapping(space, link).is_none());
+    dead.map(|link| culprit(space, link)).collect::<Vec<_>>().into()
+}
+
+fn culprit<'a>(space: Space<'a>, link: &'a Link) -> Culprit<'a> {
+    Culprit::new(space, &CAUSE, "link", Scope::Link, link.name.clone())
+        .on(link.index)
+        .by_itself(is_only_way_out(space, link))
+        .misses(other_ends(space, link))
+        .takes(move |loss| sure(loss.is_at(space, link.index)))
+        .harms_via(link.index)
+        .tell(move |_| {
+            let dev = link.name.as_str();
+            let claim = LOST.fill(&[("dev", &dev), ("state", &sanitize(&link.operstate, 40))]);
+            Story::new(SUMMARY.fill(&[("dev", &dev)]))
+                .evidence(claim, "links", &["ip", "link", "show", "dev", dev])
+                .fix(manual(OTHER_END))
+        })
+}
+
+/// Carrier is what the other end gives: the peer of a veth, or the device below.
+fn other_ends<'a>(space: Space<'a>, link: &'a Link) -> Missing<'a> {
+    let peer = space.peer(link).map(|(there, peer)| missing::at(there, peer.index, Frame::Ip(None)));
+    let below = link.link.filter(|_| link.kind.as_deref() != Some("veth"));
+    let below = below.and_then(|index| match link.link_netns_inode {
+        Some(inode) => Some((space.case.space_by_inode(inode)?, index)),
+        None => Some((space, index)),
     });
-    suspects.collect::<Vec<_>>().into()
+    peer.into_iter().chain(below.map(|(there, index)| missing::at(there, index, Frame::Ip(None)))).collect()
 }

@@ -1,8 +1,8 @@
 //! `nic.rx_ring_overflow`: the receive ring overflows.
 
 use super::judge_counters;
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -33,7 +33,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], judge };
 
 /// Drivers fill one or the other; the larger is the number of frames.
 const FIELDS: &[&str] = &["rx_missed_errors", "rx_fifo_errors", "rx_over_errors"];
@@ -41,7 +41,7 @@ const FIELDS: &[&str] = &["rx_missed_errors", "rx_fifo_errors", "rx_over_errors"
 const SUMMARY: Text = text!("The receive ring of {dev} overflows.", "{dev} 的接收环形缓冲区溢出。");
 const CHECK: Text = text!("enlarge the ring: ethtool -G DEV rx MAX", "增大环形缓冲区：ethtool -G DEV rx MAX");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     let largest = |rises: &[u64]| rises.iter().copied().max().unwrap_or(0);
     judge_counters(space, &CAUSE, "nic.receive", FIELDS, largest, [SUMMARY, CHECK])
 }

@@ -1,9 +1,13 @@
 //! `mtu.peer_mismatch`: the two ends of a link disagree about the MTU.
 
-use super::{FORWARD_SKB, IPV4_MINIMUM, carrying, oversized, set_mtu, too_big_events};
-use crate::case::Space;
+use super::{IPV4_MINIMUM, carries_much, is_oversized, lacks_ipv6, oversized, set_mtu};
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect};
+use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::flow::Flow;
+use crate::evidence::packet::Fit;
+use crate::loss::{Kind, Loss};
+use crate::rule::{Judgement, Rule};
 use whydrop_model::snapshot::Link;
 use whydrop_model::{Cause, NoteStatus, Text, text};
 
@@ -31,8 +35,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Links], consequence_of: &["mtu.too_small"], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links], judge };
 
 const SUMMARY: Text = text!(
     "The ends of the link disagree about the MTU: {dev} takes {mtu} bytes, the other end sends up to {peer}.",
@@ -57,37 +60,43 @@ const LATENT: Text = text!(
     "MTU 为 {mtu}，而对端（{there} {name}）为 {peer}；窗口内没有发送更大的包"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     let mut judgement = Judgement::default();
-    for link in space.links().filter(|link| link.up && link.mtu >= IPV4_MINIMUM && is_veth(link)) {
+    // An interface that is too narrow for what it has to carry at all is another matter.
+    let fits = |link: &&Link| {
+        link.mtu >= IPV4_MINIMUM && !space.case.flows.iter().any(|flow| lacks_ipv6(space, link, flow))
+    };
+    for link in space.links().filter(|link| link.up && is_veth(link)).filter(fits) {
         match space.peer(link) {
             Some((there, peer)) if peer.mtu > link.mtu => between(space, link, there, peer, &mut judgement),
             Some(_) => {}
-            None => judgement.suspects.extend(alone(space, link)),
+            None => judgement.culprits.extend(alone(space, link)),
         }
     }
     judgement
 }
 
 /// Both ends are seen, and `link` is the smaller one.
-fn between(space: Space<'_>, link: &Link, there: Space<'_>, peer: &Link, judgement: &mut Judgement) {
-    let target = there.target().name.as_str();
-    let words: [(&str, &dyn std::fmt::Display); 5] = [
-        ("dev", &link.name),
-        ("mtu", &link.mtu),
-        ("peer", &peer.mtu),
-        ("there", &target),
-        ("name", &peer.name),
-    ];
+fn between<'a>(
+    space: Space<'a>,
+    link: &'a Link,
+    there: Space<'a>,
+    peer: &'a Link,
+    judgement: &mut Judgement<'a>,
+) {
+    let words = move |text: Text| {
+        let target = there.target().name.as_str();
+        text.fill(&[
+            ("dev", &link.name),
+            ("mtu", &link.mtu),
+            ("peer", &peer.mtu),
+            ("there", &target),
+            ("name", &peer.name),
+        ])
+    };
     let lost = oversized(space, link);
-    let probes = carrying(space, link.index);
-    let stuck = probes.iter().filter_map(|i| space.case.ways.get(*i)).find_map(|way| {
-        let pmtu = way.probe.pmtu.as_ref()?;
-        let largest = pmtu.largest_ok.filter(|n| *n <= link.mtu && pmtu.smallest_lost.is_some())?;
-        pmtu.black_hole.then_some((way, largest))
-    });
-    if lost == 0 && stuck.is_none() {
-        judgement.note(space, &CAUSE, NoteStatus::Latent, &link.name, LATENT.fill(&words));
+    if lost == 0 && !space.flows_via(link.index).any(|flow| stuck(link, flow).is_some()) {
+        judgement.note(space, &CAUSE, NoteStatus::Latent, &link.name, words(LATENT));
         return;
     }
     // Where probes only start nothing counts by itself: then the loss is the other end's.
@@ -95,37 +104,63 @@ fn between(space: Space<'_>, link: &Link, there: Space<'_>, peer: &Link, judgeme
         true => (space, &link.name),
         false => (there, &peer.name),
     };
-    let show = ["ip", "-s", "link", "show", "dev", subject.as_str()];
-    let mut suspect = Suspect::new(at, &CAUSE, "link", subject.clone(), SUMMARY.fill(&words))
-        .evidence(MTUS.fill(&words), "links", &show)
-        .touches(probes)
-        .fix(set_mtu(space, link));
-    if lost > 0 {
-        suspect = suspect
-            .packets(lost, "rx_dropped")
-            .evidence(TOO_BIG.fill(&[("n", &lost)]), "interface counters", &show)
-            .drop_events(too_big_events(space, link), FORWARD_SKB);
-    }
-    if let Some((way, bytes)) = stuck {
-        let claim = PROBED.fill(&[("url", &way.probe.url), ("bytes", &bytes)]);
-        suspect = suspect.evidence(claim, "pmtu probe", &[]);
-    }
-    judgement.suspects.push(suspect);
+    let culprit = culprit(at, space, link, lost, subject).tell(move |share| {
+        let show = ["ip", "-s", "link", "show", "dev", subject.as_str()];
+        let mut story = Story::new(words(SUMMARY)).evidence(words(MTUS), "links", &show);
+        story = discarded(story, lost, &show).fix(set_mtu(space, link));
+        for (url, bytes) in share.flows.iter().filter_map(|flow| stuck(link, flow)) {
+            story = story.evidence(PROBED.fill(&[("url", &url), ("bytes", &bytes)]), "pmtu probe", &[]);
+        }
+        story
+    });
+    judgement.culprits.push(culprit);
 }
 
 /// The other end is out of sight; the kernel's own account of frames that were too large speaks for it.
-fn alone(space: Space<'_>, link: &Link) -> Option<Suspect> {
+fn alone<'a>(space: Space<'a>, link: &'a Link) -> Option<Culprit<'a>> {
     let lost = oversized(space, link);
-    let words: [(&str, &dyn std::fmt::Display); 2] = [("dev", &link.name), ("mtu", &link.mtu)];
-    let show = ["ip", "-s", "link", "show", "dev", link.name.as_str()];
     (lost > 0).then(|| {
-        Suspect::new(space, &CAUSE, "link", link.name.clone(), SUMMARY_UNSEEN.fill(&words))
-            .packets(lost, "rx_dropped")
-            .evidence(TOO_BIG.fill(&[("n", &lost)]), "interface counters", &show)
-            .drop_events(too_big_events(space, link), FORWARD_SKB)
-            .touches(carrying(space, link.index))
-            .fix(set_mtu(space, link))
+        culprit(space, space, link, lost, &link.name).tell(move |_| {
+            let show = ["ip", "-s", "link", "show", "dev", link.name.as_str()];
+            let summary = SUMMARY_UNSEEN.fill(&[("dev", &link.name), ("mtu", &link.mtu)]);
+            discarded(Story::new(summary), lost, &show).fix(set_mtu(space, link))
+        })
     })
+}
+
+fn culprit<'a>(at: Space<'a>, space: Space<'a>, link: &'a Link, lost: u64, subject: &str) -> Culprit<'a> {
+    let culprit = Culprit::new(at, &CAUSE, "link", Scope::Link, subject.to_owned())
+        .reaches()
+        .takes(move |loss| takes(space, link, loss))
+        .harms(move |flow| {
+            let met = lost > 0 && flow.suffers() && carries_much(flow) && flow.passes(space, link.index);
+            sure(met || stuck(link, flow).is_some() && flow.passes(space, link.index))
+        });
+    match lost {
+        0 => culprit,
+        lost => culprit.meter(lost, Count::AtLeast, "rx_dropped"),
+    }
+}
+
+fn takes(space: Space<'_>, link: &Link, loss: &Loss<'_>) -> Fit {
+    match loss.kind {
+        Kind::Frames => sure(loss.is_at(space, link.index)),
+        _ => sure(is_oversized(space, link, loss)),
+    }
+}
+
+/// The URL of a probe of which just what fits got through, with the number of bytes.
+fn stuck<'a>(link: &Link, flow: &Flow<'a>) -> Option<(&'a str, u32)> {
+    let probe = flow.probe()?;
+    let pmtu = probe.pmtu.as_ref().filter(|pmtu| pmtu.black_hole && pmtu.smallest_lost.is_some())?;
+    Some((probe.url.as_str(), pmtu.largest_ok.filter(|n| *n <= link.mtu)?))
+}
+
+fn discarded(story: Story, lost: u64, show: &[&str]) -> Story {
+    match lost {
+        0 => story,
+        lost => story.evidence(TOO_BIG.fill(&[("n", &lost)]), "interface counters", show),
+    }
 }
 
 fn is_veth(link: &Link) -> bool {

@@ -1,10 +1,16 @@
 //! `mtu.pmtu_blackhole`: packets too big for a hop vanish without an ICMP answer.
 
-use crate::case::Space;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, manual};
-use crate::way::Way;
-use whydrop_model::{Cause, Phrase, Text, text};
+use crate::culprit::{Culprit, Scope, Story};
+use crate::evidence::case::Space;
+use crate::evidence::flow::Flow;
+use crate::evidence::packet::Fit;
+use crate::fixes::manual;
+use crate::loss::{Loss, missing};
+use crate::rule::{Judgement, Rule};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use whydrop_model::{Cause, Phrase, ProbeResult, Text, text};
 
 /// What the ends of an ordinary path carry.
 const ETHERNET: u32 = 1500;
@@ -39,30 +45,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule {
-    cause: &CAUSE,
-    needs: &[Source::Links, Source::Mib],
-    consequence_of: &[
-        "mtu.too_small",
-        "mtu.peer_mismatch",
-        "link.admin_down",
-        "link.no_carrier",
-        "qdisc.netem_loss",
-        "qdisc.shaper_drop",
-        "qdisc.queue_limit",
-        "qdisc.blackhole",
-        "netfilter.drop_rule",
-        "netfilter.drop_policy",
-        "netfilter.rate_limit",
-        "netfilter.quota",
-        "conntrack.invalid_drop",
-        "tc.action_drop",
-        "tc.bpf_drop",
-        "tc.police",
-        "xdp.drop",
-    ],
-    judge,
-};
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links, Source::Mib], judge };
 
 const SUMMARY: Text = text!(
     "Packets to {address} that are too big for a hop on the way vanish without an ICMP answer.",
@@ -81,8 +64,10 @@ const NARROW: Text = text!(
     "{dev} of {target} has an MTU of {mtu}, less than the ends",
     "{target} 的 {dev} 的 MTU 为 {mtu}，小于两端"
 );
-const REFUSED: Text =
-    text!("{target} could not forward {n} packets that were too big", "{target} 有 {n} 个包因过大无法转发");
+const REFUSED: Text = text!(
+    "{target} could not forward {n} {n|packet that was|packets that were} too big",
+    "{target} 有 {n} 个包因过大无法转发"
+);
 const UNSEEN: Text = text!(
     "nothing that was looked at dropped the data, and a part of the way is out of sight",
     "所查看之处均未丢弃这些数据，且部分路径不可见"
@@ -95,80 +80,127 @@ const CLAMP: Text = text!(
 /// Two segments sent again may be chance; data that never arrives is sent again at least so often in a window.
 const RETRANSMISSIONS: u64 = 2;
 
+/// So long without an acknowledgement, in seconds, the pause between two repeats is about as long as a window.
+const LONG: f64 = 3.0;
+
 /// Nothing in sight is a weak witness for what is out of sight.
 const BY_EXCLUSION: f64 = 0.8;
 
-fn judge(space: Space<'_>) -> Judgement {
-    let mine = |way: &&Way<'_>| reporter(space, way);
-    let mut out: Vec<Suspect> = vec![];
-    for way in space.case.ways.iter().filter(mine) {
-        let Some(address) = way.probe.address else { continue };
-        let witnesses = probed(way).into_iter().chain(stalled(space, way)).collect::<Vec<_>>();
-        if witnesses.is_empty() {
-            continue;
+/// The kernel's name for a packet that is larger than the next link takes and may not be cut.
+const TOO_BIG: &str = "PKT_TOO_BIG";
+
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let mut paths: BTreeMap<IpAddr, Path<'_>> = BTreeMap::new();
+    for flow in space.case.flows.iter().filter(|flow| reporter(space, flow)) {
+        let Some(address) = flow.address else { continue };
+        let witnesses: Vec<_> =
+            flow.probe().and_then(probed).into_iter().chain(stalled(space, flow)).collect();
+        if !witnesses.is_empty() {
+            let path = paths.entry(address).or_insert_with(|| Path { flows: vec![], witnesses: vec![] });
+            path.flows.push(flow);
+            path.witnesses.extend(witnesses);
         }
-        let subject = format!("path to {address}");
-        let index = match out.iter().position(|s| s.finding.subject == subject) {
-            Some(index) => index,
-            None => {
-                let summary = SUMMARY.fill(&[("address", &address)]);
-                out.push(Suspect::new(space, &CAUSE, "path", subject, summary).fix(manual(CLAMP)));
-                out.len() - 1
+    }
+    paths.into_iter().map(|(address, path)| culprit(space, address, path)).collect::<Vec<_>>().into()
+}
+
+/// Flows to one address that lose what is big, and what speaks for it.
+struct Path<'a> {
+    flows: Vec<&'a Flow<'a>>,
+    witnesses: Vec<(Phrase, &'static str)>,
+}
+
+fn culprit<'a>(space: Space<'a>, address: IpAddr, path: Path<'a>) -> Culprit<'a> {
+    let Path { flows, witnesses } = path;
+    let unseen = flows.iter().any(|flow| flow.leaves_sight());
+    let answers = flows.iter().flat_map(|flow| missing::too_big(space.case, flow)).collect();
+    let ids: Vec<usize> = flows.iter().map(|flow| flow.id).collect();
+    Culprit::new(space, &CAUSE, "path", Scope::Route, format!("path to {address}"))
+        .reaches()
+        .at_most(if unseen { BY_EXCLUSION } else { 1.0 })
+        .names_roots()
+        .misses(answers)
+        .takes(move |loss| takes(space, &flows, loss))
+        // What certainly takes the flow's packets explains as much.
+        .harms(move |flow| if ids.contains(&flow.id) { Fit::Maybe } else { Fit::No })
+        .tell(move |_| {
+            let story = Story::new(SUMMARY.fill(&[("address", &address)])).fix(manual(CLAMP));
+            witnesses.iter().fold(story, |story, (claim, source)| story.evidence(claim.clone(), source, &[]))
+        })
+}
+
+/// Packets of the flows that a hop found too big.
+fn takes<'a>(space: Space<'a>, flows: &[&'a Flow<'a>], loss: &Loss<'a>) -> Fit {
+    let too_big = loss.reason() == Some(TOO_BIG);
+    let there = loss.inode.and_then(|inode| space.case.space_by_inode(inode));
+    let passes = |flow: &&Flow<'_>| there.is_some_and(|there| flow.visits(there));
+    match loss.event {
+        _ if !too_big || !flows.iter().any(passes) => Fit::No,
+        Some(event) => {
+            let ends = [event.source, event.destination].map(|end| end.map(|end| end.ip()));
+            match flows.iter().any(|flow| ends.contains(&flow.address) && ends.contains(&flow.source)) {
+                true => Fit::Yes,
+                false => Fit::No,
             }
-        };
-        let Some(suspect) = out.get_mut(index) else { continue };
-        suspect.touches.push(way.index);
-        for (claim, source) in witnesses {
-            *suspect = suspect.clone().evidence(claim, source, &[]);
         }
-        if way.leaves_sight() {
-            *suspect = suspect.clone().at_most(BY_EXCLUSION);
-        }
+        None => Fit::Maybe,
     }
-    out.into()
 }
 
-/// One finding per path: at the probed target, else where the probe starts.
-fn reporter(space: Space<'_>, way: &Way<'_>) -> bool {
-    match way.destination(space.case).filter(|d| d.is_target()) {
+/// One finding per path: at the target that was asked, else where the flow starts.
+fn reporter(space: Space<'_>, flow: &Flow<'_>) -> bool {
+    match flow.destination(space.case).filter(|d| d.is_target()) {
         Some(destination) => destination.same(space),
-        None => way.starts_in(space),
+        None => flow.starts_in(space),
     }
 }
 
-fn probed(way: &Way<'_>) -> Option<(Phrase, &'static str)> {
-    let pmtu = way.probe.pmtu.as_ref().filter(|p| p.black_hole)?;
+fn probed(probe: &ProbeResult) -> Option<(Phrase, &'static str)> {
+    let pmtu = probe.pmtu.as_ref().filter(|p| p.black_hole)?;
     let (ok, lost) = (pmtu.largest_ok?, pmtu.smallest_lost?);
-    Some((PROBED.fill(&[("url", &way.probe.url), ("ok", &ok), ("lost", &lost)]), "pmtu probe"))
+    Some((PROBED.fill(&[("url", &probe.url), ("ok", &ok), ("lost", &lost)]), "pmtu probe"))
 }
 
-/// A request that connects and then gets no data, although handshakes pass, while a side sends its data again, and a
+/// A connection that opens and then gets no data, although handshakes pass, while a side sends its data again, and a
 /// hop of the way is narrower than the ends or says that packets were too big for it. A hop out of sight is the
 /// answer if nothing in sight is.
-fn stalled(space: Space<'_>, way: &Way<'_>) -> Vec<(Phrase, &'static str)> {
-    let waits = way
-        .probe
-        .http
-        .as_ref()
-        .is_some_and(|h| h.connect_ms.is_some() && h.error.as_deref() == Some("timeout"));
-    let same = |other: &&Way<'_>| other.probe.address == way.probe.address && other.probe.method == "syn";
-    if !waits || space.case.ways.iter().filter(same).any(|other| other.lost() > 0) {
-        return vec![];
+fn stalled(space: Space<'_>, flow: &Flow<'_>) -> Vec<(Phrase, &'static str)> {
+    let mut out = vec![];
+    let mut resent = None;
+    match (flow.probe(), flow.conversation()) {
+        (Some(probe), _) => {
+            let waits = |h: &whydrop_model::probe::Http| {
+                h.connect_ms.is_some() && h.error.as_deref() == Some("timeout")
+            };
+            if !probe.http.as_ref().is_some_and(waits) || handshakes_are_lost(space, flow) {
+                return vec![];
+            }
+            out.push((STALLED.fill(&[("url", &probe.url)]), "http"));
+        }
+        // Data that was not acknowledged for long is sent again seldom.
+        (None, Some(talk))
+            if talk.syn_repeats == 0
+                && (talk.data_repeats >= RETRANSMISSIONS
+                    || talk.data_repeats > 0 && flow.trouble.stalled_seconds.is_some_and(|s| s >= LONG)) =>
+        {
+            let target = flow.home(space.case).unwrap_or(space).target().name.as_str();
+            resent = Some((RESENT.fill(&[("target", &target), ("n", &talk.data_repeats)]), "flows"));
+        }
+        _ => return vec![],
     }
     let mut hops = vec![];
-    let mut resent = None;
-    for there in space.case.spaces().filter(|s| way.visits(*s)) {
+    for there in space.case.spaces().filter(|s| flow.visits(*s)) {
         let target = there.target().name.as_str();
         let again = there.mib("Tcp.RetransSegs").saturating_sub(there.mib("TcpExt.TCPSynRetrans"));
-        if again >= RETRANSMISSIONS {
+        if again >= RETRANSMISSIONS && flow.probe().is_some() {
             resent = Some((RESENT.fill(&[("target", &target), ("n", &again)]), "/proc/net/snmp"));
         }
         let too_big = there.mib("Ip.FragFails");
-        if too_big > 0 && way.is_forwarded_by(there) {
+        if too_big > 0 && flow.is_forwarded_by(there) {
             hops.push((REFUSED.fill(&[("target", &target), ("n", &too_big)]), "Ip.FragFails"));
         }
         let ends = |link: &&whydrop_model::snapshot::Link| {
-            way.passes(there, link.index) && way.is_forwarded_by(there)
+            flow.passes(there, link.index) && flow.is_forwarded_by(there)
         };
         for link in there.links().filter(ends).filter(|l| l.mtu < ETHERNET) {
             let words: [(&str, &dyn std::fmt::Display); 3] =
@@ -176,14 +208,19 @@ fn stalled(space: Space<'_>, way: &Way<'_>) -> Vec<(Phrase, &'static str)> {
             hops.push((NARROW.fill(&words), "links"));
         }
     }
-    if hops.is_empty() && way.leaves_sight() {
+    // Of a program's data anything may happen out of sight; only the request of a probe is known to be whole.
+    if hops.is_empty() && flow.leaves_sight() && flow.probe().is_some() {
         hops.push((UNSEEN.phrase(), "counters"));
     }
     match resent {
-        Some(resent) if !hops.is_empty() => {
-            let stall = (STALLED.fill(&[("url", &way.probe.url)]), "http");
-            std::iter::once(stall).chain([resent]).chain(hops).collect()
-        }
+        Some(resent) if !hops.is_empty() => out.into_iter().chain([resent]).chain(hops).collect(),
         _ => vec![],
     }
+}
+
+/// True if not even small packets get through to where the flow goes.
+fn handshakes_are_lost(space: Space<'_>, flow: &Flow<'_>) -> bool {
+    let syn = |other: &Flow<'_>| other.probe().is_some_and(|probe| probe.method == "syn");
+    let same = |other: &&Flow<'_>| other.address == flow.address && syn(other);
+    space.case.flows.iter().filter(same).any(|other| other.lost() > 0)
 }

@@ -7,13 +7,16 @@ use whydrop_model::snapshot::Neighbour;
 use whydrop_model::{Reading, Verdict};
 
 fn neighbour(mac: Option<&str>, state: &str) -> Neighbour {
-    Neighbour { link: 2, ip: "10.0.0.2".parse().unwrap(), mac: mac.map(Into::into), state: state.into() }
+    crate::testing::neighbour("10.0.0.2", mac, state)
 }
 
 #[test]
 fn an_unresolved_next_hop_costs_the_probes() {
     let mut world = World::pair();
-    world.both(SERVER, |s| s.addresses = Reading::Present(vec![]));
+    world.both(SERVER, |s| {
+        let Reading::Present(addresses) = &mut s.addresses else { return };
+        addresses.iter_mut().for_each(|a| a.ip = "10.0.0.7".parse().unwrap());
+    });
     world.after(CLIENT, |s| s.neighbours = Reading::Present(vec![neighbour(None, "failed")]));
     world.probe("tcp://10.0.0.2:80", 20, 20);
     assert_eq!(world.found(), ["neigh.unresolved @ netns:client: 10.0.0.2 dev eth0"]);
@@ -45,7 +48,8 @@ fn a_translated_probe_ends_at_a_neighbour_that_routes_do_not_show() {
     let client = Neighbour { ip: "10.0.0.1".parse().unwrap(), ..neighbour(None, "reachable") };
     world.after(SERVER, |s| s.neighbours = Reading::Present(vec![dead.clone(), client.clone()]));
     world.drops(SERVER, "NEIGH_FAILED", "neigh_invalidate", 1).probe("tcp://10.0.0.2:8080", 1, 1);
-    assert_eq!(world.found(), Vec::<String>::new(), "the deaths may be those of others");
+    let unexplained = world.report().ledger.unexplained;
+    assert_eq!(unexplained, 1, "the packet that died may be somebody else's, and the probe's is nowhere");
     let (sent_ns, outcome) = (1_000_000_000_000, Outcome::Lost);
     let packet = Packet { seq: 0, sport: 40000, sent_ns, outcome, rtt_ms: None, duplicates: 0 };
     world.observation.probes[0].packets.push(packet);
@@ -74,4 +78,75 @@ fn a_permanent_entry_with_a_wrong_address() {
     world.both(CLIENT, |s| s.neighbours = Reading::Present(vec![wrong.clone()]));
     world.probe("tcp://10.0.0.2:80", 20, 20);
     assert_eq!(world.found(), ["neigh.wrong_lladdr @ netns:client: 10.0.0.2 dev eth0"]);
+}
+
+/// The address 10.0.0.2 has moved from the server to the host "other"; the client's entry still says the server's.
+fn moved() -> World {
+    let mut world = World::bridged();
+    world.both(SERVER, |s| s.addresses = Reading::Present(vec![]));
+    world.both(OTHER, |s| {
+        if let Reading::Present(addresses) = &mut s.addresses {
+            addresses.iter_mut().for_each(|a| a.ip = "10.0.0.2".parse().unwrap());
+        }
+    });
+    world
+}
+
+#[test]
+fn an_address_that_moved_behind_another_port_is_still_looked_for_at_the_old_one() {
+    let mut world = moved();
+    let old = veth(2, "eth0", 4002).mac;
+    world.both(CLIENT, |s| {
+        s.neighbours = Reading::Present(vec![neighbour(old.as_deref(), "reachable")]);
+    });
+    world.probe("tcp://10.0.0.2:80", 20, 20);
+    assert_eq!(world.found(), ["neigh.wrong_lladdr @ netns:client: 10.0.0.2 dev eth0"]);
+    assert_eq!(world.report().ledger.unexplained, 0);
+}
+
+#[test]
+fn an_entry_that_names_the_new_owner_is_right() {
+    let mut world = moved();
+    let new = veth(2, "eth0", 4003).mac;
+    world.both(CLIENT, |s| {
+        s.neighbours = Reading::Present(vec![neighbour(new.as_deref(), "reachable")]);
+    });
+    world.probe("tcp://10.0.0.2:80", 20, 20);
+    assert_eq!(world.found(), Vec::<String>::new());
+}
+
+#[test]
+fn a_full_table_makes_no_entry() {
+    let mut world = World::pair();
+    world.drops(CLIENT, "NEIGH_CREATEFAIL", "ip_finish_output2", 6);
+    world.drops(SERVER, "NEIGH_CREATEFAIL", "ip_finish_output2", 6);
+    let full = |n: u64| Reading::Present([("arp_cache.table_fulls".to_owned(), n)].into());
+    world.observation.machine[0].neighbour_tables = full(1);
+    world.observation.machine[1].neighbour_tables = full(7);
+    assert_eq!(world.found(), ["neigh.table_overflow @ netns:server: ipv4 gc_thresh3"]);
+    assert_eq!((world.report().ledger.lost, world.report().ledger.unexplained), (6, 0));
+}
+
+/// The server has 10.0.0.50 on lo and answers no question for it (arp_ignore): one matter, however many ask.
+#[test]
+fn what_an_owner_in_view_does_not_answer_is_one_finding_for_all_who_ask() {
+    let mut world = World::bridged();
+    let ip = "10.0.0.50".parse().unwrap();
+    world.both(SERVER, |s| {
+        let Reading::Present(addresses) = &mut s.addresses else { return };
+        let mut local = addresses.first().unwrap().clone();
+        (local.link, local.ip, local.prefix) = (1, ip, 32);
+        addresses.push(local);
+    });
+    for asker in [CLIENT, OTHER] {
+        let silent = Neighbour { ip, ..neighbour(None, "failed") };
+        world.after(asker, |s| s.neighbours = Reading::Present(vec![silent.clone()]));
+        let talk = world.talk(asker, "10.0.0.50:80");
+        (talk.attempts, talk.failed) = (5, 5);
+        talk.errors.insert("EHOSTUNREACH".into(), 5);
+    }
+    let found = world.found();
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert!(one.starts_with("neigh.unresolved @ ") && one.ends_with("10.0.0.50 dev eth0"), "{one}");
+    assert_eq!(world.report().ledger.unexplained, 0);
 }

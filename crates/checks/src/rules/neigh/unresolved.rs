@@ -1,17 +1,19 @@
 //! `neigh.unresolved`: A neighbour does not answer ARP or ND.
 
-use super::entry;
-use crate::case::Space;
+use super::{Hop, entry, goes_to, holders, needed, next_hop};
 use crate::coverage::Source;
-use crate::reconcile::BY_EVENTS;
-use crate::route::{Lookup, lookup};
-use crate::rule::{Judgement, Rule, Suspect, manual};
-use crate::rules::netfilter;
-use crate::{segment, traced};
+use crate::culprit::{Culprit, Scope, Story};
+use crate::evidence::case::Space;
+use crate::evidence::flow::Flow;
+use crate::evidence::packet::Fit;
+use crate::evidence::segment;
+use crate::fixes::manual;
+use crate::loss::missing::Frame;
+use crate::loss::{Loss, missing};
+use crate::rule::{Judgement, Rule};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use whydrop_facts::place;
-use whydrop_model::{Cause, Direction, Text, text};
+use whydrop_model::snapshot::Link;
+use whydrop_model::{Cause, Direction, DropEvent, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -22,8 +24,8 @@ pub const CAUSE: Cause = Cause {
         "下一跳的链路层地址未知，而且没有人应答查询。"
     ),
     seen_by: text!(
-        "The neighbour entry of the next hop of a lost probe is incomplete or failed; or the kernel dropped packets with NEIGH_FAILED while such an entry exists.",
-        "丢失的探测包的下一跳邻居项为 incomplete 或 failed；或存在这样的邻居项时内核以 NEIGH_FAILED 丢包。"
+        "The neighbour entry of the next hop of a flow in trouble is incomplete or failed; or the kernel dropped packets with NEIGH_FAILED while such an entry exists.",
+        "受影响流量的下一跳邻居项为 incomplete 或 failed；或存在这样的邻居项时内核以 NEIGH_FAILED 丢包。"
     ),
     why_lost: text!(
         "Packets wait for the answer, at most a few, and are thrown away after three seconds; the sender gets EHOSTUNREACH.",
@@ -40,154 +42,186 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule {
-    cause: &CAUSE,
-    needs: &[Source::Neighbours],
-    consequence_of: &[
-        "link.admin_down",
-        "link.no_carrier",
-        "mtu.too_small",
-        "netfilter.arp_drop",
-        "netfilter.bridge_drop",
-        "netfilter.ingress_drop",
-        "qdisc.netem_loss",
-        "qdisc.shaper_drop",
-        "qdisc.queue_limit",
-        "qdisc.blackhole",
-        "tc.action_drop",
-        "tc.bpf_drop",
-        "xdp.drop",
-        "bridge.port_blocking",
-        "tunnel.vni_mismatch",
-    ],
-    judge,
-};
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Neighbours], judge };
 
-/// IPPROTO_ICMPV6.
-const ICMPV6: u8 = 58;
-/// Causes for which the owner of an address does not answer: it looks up the way back first (arp_process()).
-const OWNER_IS_SILENT: &[&str] =
-    &["route.no_return_route", "route.blackhole", "route.policy_rule", "route.rp_filter"];
+/// Drops of which only the number is known may have been on their way to any neighbour without an answer. Between more
+/// than these nobody would choose by hand.
+const MOST_CANDIDATES: usize = 64;
 
+/// Who asks for so many hosts that are not there, each with fewer packets than three attempts make, looks for hosts.
+const MANY_HOSTS: usize = 4;
+const FEW_PACKETS: u64 = 3;
+const LOOKED_FOR: Text = text!(
+    "{n} {n|packet was|packets were} for a host that does not answer, one of many that somebody looks for",
+    "{n} 个包发往不应答的主机，它只是有人正在查找的众多主机之一"
+);
 const SUMMARY: Text = text!(
     "{ip} on {dev} does not answer ARP or ND, so nothing can be sent to it.",
     "{dev} 上的 {ip} 不应答 ARP 或 ND，无法向它发送任何包。"
 );
+/// IPPROTO_ICMPV6, by which neighbours are asked for; and of a packet of which nothing is known.
+const ICMPV6: u8 = 58;
+const ANY: u8 = 0;
 const STATE: Text = text!("the neighbour entry of {ip} is {state}", "{ip} 的邻居项状态为 {state}");
 const GONE: Text = text!("{ip} has no neighbour entry", "{ip} 没有邻居项");
+const ELSEWHERE: Text = text!(
+    "{ip} is in view: it is on {there} of {target}, which {dev} is not joined with",
+    "{ip} 在可见范围内：它在 {target} 的 {there} 上，而该接口与 {dev} 并不相连"
+);
+const SILENT: Text = text!(
+    "{ip} is in view: it is on {there} of {target}, which {dev} is joined with",
+    "{ip} 在可见范围内：它在 {target} 的 {there} 上，且该接口与 {dev} 相连"
+);
+const SUMMARY_IN_VIEW: Text = text!(
+    "The link-layer address of {ip} cannot be found out on {dev}, so nothing can be sent to it; it is on {there} of {target}.",
+    "在 {dev} 上无法得知 {ip} 的链路层地址，无法向它发送任何包；它在 {target} 的 {there} 上。"
+);
 const SEARCH: Text = text!(
     "find out why the neighbour does not answer: is it up, has it this address, is it on this network",
     "查明邻居为何不应答：是否启动、是否拥有该地址、是否在该网络上"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    let events = space.drops_of(CAUSE.id);
-    let mut found: Vec<Found> = vec![];
-    for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
-        for (link, ip) in way.next_hops(space) {
-            let entry = entry(space.after, link, ip);
-            let unresolved = entry.map_or(events > 0, |e| is_unresolved(&e.state));
-            if unresolved {
-                add(space, &mut found, link, ip, events, Some(way.index));
-            }
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let all = candidates(space);
+    let seldom: BTreeSet<Hop> =
+        all.iter().copied().filter(|neighbour| is_asked_seldom(space, *neighbour)).collect();
+    // A monitor or a scan: many hosts, each asked for once.
+    let looks_around = seldom.len() >= MANY_HOSTS;
+    let culprit = |neighbour| {
+        let askers = askers(space, neighbour);
+        // Whoever comes first tells of it.
+        if askers.first().is_some_and(|(first, _)| !first.same(space)) {
+            return None;
         }
-    }
-    if space.is_target() && events > 0 {
-        // Without a probe, or with one whose address was translated on its way: packets died, and an entry says for
-        // whom they were, where no packet does.
-        let unvisited = || space.case.ways.iter().all(|way| !way.visits(space));
-        let by_entry = found.is_empty() && (unvisited() || traced::end_by(space, CAUSE.id));
-        for neighbour in space.after.neighbours.iter().filter(|n| is_unresolved(&n.state)) {
-            if by_entry || sent_to(space, neighbour.link, neighbour.ip) > 0 {
-                add(space, &mut found, neighbour.link, neighbour.ip, events, None);
-            }
-        }
-    }
-    count_apart(space, events, &mut found);
-    found.into_iter().map(|found| found.suspect).collect::<Vec<_>>().into()
+        Some(match looks_around && seldom.contains(&neighbour) {
+            true => culprit(space, neighbour, askers).innocent().duty(LOOKED_FOR),
+            false => culprit(space, neighbour, askers),
+        })
+    };
+    all.into_iter().filter_map(culprit).collect::<Vec<_>>().into()
 }
 
-/// A neighbour that does not answer.
-struct Found {
-    link: u32,
-    ip: IpAddr,
-    suspect: Suspect,
+/// Those who ask for a neighbour in vain. Where its owner is in view and joined with them, it is one matter for all of them,
+/// whoever was asked about first; else each one's own.
+fn askers(space: Space<'_>, neighbour: Hop) -> Vec<(Space<'_>, Hop)> {
+    let (index, ip) = neighbour;
+    let mut out = vec![(space, neighbour)];
+    let Some(link) = space.after.link(index) else { return out };
+    let near = segment::of(space, link);
+    let owned = near.iter().any(|(there, _)| !there.same(space) && there.after.owns(ip));
+    for (there, device) in near.iter().filter(|(there, _)| owned && !there.same(space)) {
+        let hop = (device.index, ip);
+        if there.unresolved().any(|unresolved| unresolved == hop) && candidates(*there).contains(&hop) {
+            out.push((*there, hop));
+        }
+    }
+    out.sort_by_key(|(there, _)| (!there.is_target(), there.inode()));
+    out
 }
 
-/// Sampled packets that died on their way to this neighbour.
-fn sent_to(space: Space<'_>, link: u32, ip: IpAddr) -> u64 {
-    let inode = Some(space.target().netns_inode);
-    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
-    let died = sampled.filter(|e| e.netns_inode == inode && place::of_event(e).cause == Some(CAUSE.id));
-    let to_it = died.filter_map(|e| e.destination).map(|to| to.ip()).filter(|to| {
-        let hop = match lookup(space, *to, None) {
-            Lookup::Via(_, hop) => hop,
-            _ => return false,
-        };
-        hop.link == Some(link) && hop.gateway.unwrap_or(*to) == ip
+/// True if nobody is in trouble for want of this neighbour, and hardly a packet was on its way to it.
+fn is_asked_seldom(space: Space<'_>, neighbour: Hop) -> bool {
+    let wanted = space.case.flows.iter().any(|flow| goes_to(flow, space, neighbour));
+    let died = space.losses().filter(|loss| takes(space, neighbour, loss) == Fit::Yes);
+    !wanted && died.map(|loss| loss.packets).sum::<u64>() < FEW_PACKETS
+}
+
+/// Neighbours that may be what packets died of: those that flows in trouble need, those that dropped packets were going
+/// to, and where only the number of drops is known all without an answer.
+fn candidates(space: Space<'_>) -> BTreeSet<Hop> {
+    let died = || space.losses().filter(|loss| loss.is_of(CAUSE.id));
+    let sampled = died().filter_map(|loss| died_for(space, loss.event?));
+    let anyone = died().any(|loss| loss.event.is_none() && loss.alike.is_empty());
+    let silent = space.unresolved();
+    let lost_any = died().next().is_some();
+    let needed = needed(space).into_iter().filter(|neighbour| {
+        entry(space.after, *neighbour).map_or(lost_any, |entry| is_unresolved(&entry.state))
     });
-    to_it.count() as u64
+    sampled.chain(needed).chain(silent.filter(|_| anyone).take(MOST_CANDIDATES)).collect()
 }
 
-/// With one neighbour all drops at this place were on their way to it. Between several the sampled packets tell, if
-/// each drop was sampled.
-fn count_apart(space: Space<'_>, events: u64, found: &mut [Found]) {
-    let shares: Vec<u64> = found.iter().map(|f| sent_to(space, f.link, f.ip)).collect();
-    if found.len() < 2 || shares.iter().sum::<u64>() != events {
-        return;
+fn culprit<'a>(space: Space<'a>, neighbour: Hop, askers: Vec<(Space<'a>, Hop)>) -> Culprit<'a> {
+    let (link, ip) = neighbour;
+    let device = space.after.link(link);
+    let subject = format!("{ip} dev {}", space.after.link_name(link));
+    let questions = askers.iter().filter_map(|(asker, (link, _))| Some((*asker, asker.after.link(*link)?)));
+    let missed = questions.flat_map(|(asker, device)| missing::neighbour(asker, device, ip)).collect();
+    let (takers, harmed) = (askers.clone(), askers);
+    let culprit = Culprit::new(space, &CAUSE, "neighbour.transmit", Scope::Neighbour, subject)
+        .direction(Direction::Transmit)
+        .on(link)
+        .misses(missed);
+    let several = takers.len() > 1;
+    let culprit = culprit
+        .takes(move |loss| best(takers.iter().map(|(asker, hop)| takes(*asker, *hop, loss))))
+        .harms(move |flow| best(harmed.iter().map(|(asker, hop)| harms(*asker, *hop, flow))))
+        .tell(move |_| story(space, neighbour, device));
+    if several { culprit.reaches() } else { culprit }
+}
+
+fn best(fits: impl Iterator<Item = Fit>) -> Fit {
+    fits.max().unwrap_or(Fit::No)
+}
+
+fn takes(space: Space<'_>, neighbour: Hop, loss: &Loss<'_>) -> Fit {
+    // A packet that is asked for on its way, and is no question for this neighbour itself.
+    if loss.is_imagined_at(space, neighbour.0)
+        && let Some(Frame::Ip(Some(packet))) = &loss.frame
+    {
+        let question = matches!(packet.protocol, ANY | ICMPV6);
+        return if !question && packet.destination == Some(neighbour.1) { Fit::Yes } else { Fit::No };
     }
-    for (found, packets) in found.iter_mut().zip(shares) {
-        found.suspect.finding.packets_lost = Some(packets);
-        found.suspect.finding.counted_by = Some(BY_EVENTS.to_owned());
-        found.suspect.loses_more = true;
+    match loss.event.map(|event| died_for(space, event)) {
+        _ if !loss.is_in(space) || !loss.is_of(CAUSE.id) => Fit::No,
+        Some(Some(hop)) if hop == neighbour => Fit::Yes,
+        Some(Some(_)) => Fit::No,
+        // Where only their number is known, they waited for the only one who is silent.
+        None if space.unresolved().all(|silent| silent == neighbour) => Fit::Yes,
+        Some(None) | None => Fit::Maybe,
     }
 }
 
-fn add(space: Space<'_>, to: &mut Vec<Found>, link: u32, ip: IpAddr, events: u64, probe: Option<usize>) {
+/// The neighbour for want of whom this packet died. Where the one whom the tables name answers, the packet was led elsewhere
+/// by what it does not show (its user, its mark): to the only one there who does not answer.
+fn died_for(space: Space<'_>, event: &DropEvent) -> Option<Hop> {
+    let named = next_hop(space, event)?;
+    let answers =
+        entry(space.after, named).is_some_and(|entry| entry.mac.is_some() && !is_unresolved(&entry.state));
+    let mut silent = space.unresolved().filter(|(link, _)| answers && *link == named.0);
+    let only = silent.next().filter(|_| silent.next().is_none());
+    Some(only.unwrap_or(named))
+}
+
+fn harms(space: Space<'_>, neighbour: Hop, flow: &Flow<'_>) -> Fit {
+    match entry(space.after, neighbour) {
+        _ if !flow.suffers() || !goes_to(flow, space, neighbour) => Fit::No,
+        // Whoever chose the address comes first.
+        Some(entry) if is_unresolved(&entry.state) && flow.is_turned_to(neighbour.1) => Fit::Maybe,
+        Some(entry) if is_unresolved(&entry.state) => Fit::Yes,
+        Some(_) => Fit::No,
+        None => Fit::Maybe,
+    }
+}
+
+fn story(space: Space<'_>, neighbour: Hop, device: Option<&Link>) -> Story {
+    let (link, ip) = neighbour;
     let dev = space.after.link_name(link);
-    let subject = format!("{ip} dev {dev}");
-    if let Some(known) = to.iter_mut().find(|f| (f.link, f.ip) == (link, ip)) {
-        let touches = &mut known.suspect.touches;
-        touches.extend(probe.filter(|p| !touches.contains(p)));
-        return;
-    }
-    let claim = match entry(space.after, link, ip) {
+    let show = ["ip", "neigh", "show", "dev", &dev];
+    let claim = match entry(space.after, neighbour) {
         Some(entry) => STATE.fill(&[("ip", &ip), ("state", &entry.state)]),
         None => GONE.fill(&[("ip", &ip)]),
     };
-    let mut suspect = Suspect::new(
-        space,
-        &CAUSE,
-        "neighbour.transmit",
-        subject,
-        SUMMARY.fill(&[("ip", &ip), ("dev", &dev)]),
-    )
-    .direction(Direction::Transmit)
-    .evidence(claim, "neighbours", &["ip", "neigh", "show", "dev", &dev])
-    .drop_events(events, "NEIGH_FAILED")
-    .on(link)
-    .touches(probe.into_iter().collect())
-    .fix(manual(SEARCH));
-    let segment = space.after.link(link).map(|device| segment::of(space, device)).unwrap_or_default();
-    for (there, _) in segment {
-        if there.after.owns(ip) {
-            suspect = suspect.follows(OWNER_IS_SILENT);
-        }
-        if ip.is_ipv6() {
-            suspect = suspect.follows(&filters(there));
-        }
-    }
-    to.push(Found { link, ip, suspect });
-}
-
-/// Causes for which netfilter dropped ICMPv6 here: neighbours of IPv6 are asked, and answer, by it.
-fn filters(space: Space<'_>) -> Vec<&'static str> {
-    let inode = Some(space.target().netns_inode);
-    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
-    let icmp = sampled.filter(|event| event.netns_inode == inode && event.protocol == Some(ICMPV6));
-    let dropped = icmp.filter(|event| place::of_event(event).stage.starts_with("netfilter."));
-    let causes: BTreeSet<_> = dropped.filter_map(|event| netfilter::cause_of(space, event)).collect();
-    causes.into_iter().collect()
+    let story = |summary| Story::new(summary).evidence(claim, "neighbours", &show).fix(manual(SEARCH));
+    let Some((there, holder)) = holders(space, ip).find(|(there, _)| !there.same(space)) else {
+        return story(SUMMARY.fill(&[("ip", &ip), ("dev", &dev)]));
+    };
+    let joined = device.is_some_and(|device| {
+        segment::of(space, device).iter().any(|(s, l)| s.same(there) && l.index == holder.index)
+    });
+    let words: [(&str, &dyn std::fmt::Display); 4] =
+        [("ip", &ip), ("dev", &dev), ("there", &holder.name), ("target", &there.target().id)];
+    let where_it_is = if joined { SILENT } else { ELSEWHERE };
+    story(SUMMARY_IN_VIEW.fill(&words)).evidence(where_it_is.fill(&words), "addresses", &[])
 }
 
 fn is_unresolved(state: &str) -> bool {

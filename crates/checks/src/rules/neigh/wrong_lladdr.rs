@@ -1,11 +1,18 @@
 //! `neigh.wrong_lladdr`: A neighbour entry has the wrong link-layer address.
 
-use super::entry;
-use crate::case::Space;
+use super::{Hop, entry, goes_to, needed, next_hop};
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, fix};
+use crate::culprit::{Culprit, Scope, Story};
+use crate::evidence::case::Space;
+use crate::evidence::flow::Flow;
+use crate::evidence::packet::Fit;
+use crate::evidence::segment;
+use crate::fixes::fix;
+use crate::loss::Loss;
+use crate::rule::{Judgement, Rule};
 use whydrop_model::action::Action;
-use whydrop_model::{Applicability, Cause, Direction, Text, text};
+use whydrop_model::snapshot::{Link, Neighbour};
+use whydrop_model::{Cause, Direction, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -34,8 +41,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Neighbours, Source::Links], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Neighbours, Source::Links], judge };
 
 const SUMMARY: Text = text!(
     "The neighbour entry of {ip} says {mac}, but its interface has {right}.",
@@ -44,43 +50,106 @@ const SUMMARY: Text = text!(
 const ENTRY: Text = text!("the entry is {state} with {mac}", "该邻居项为 {state}，地址 {mac}");
 const OWNER: Text =
     text!("{ip} belongs to {dev} of {target} with {right}", "{ip} 属于 {target} 的 {dev}，地址为 {right}");
+const OTHER: Text = text!(
+    "{mac} is {dev} of {target}, which does not have the address",
+    "{mac} 是 {target} 的 {dev}，它没有该地址"
+);
 const DELETE: Text = text!("delete the neighbour entry", "删除该邻居项");
 
-fn judge(space: Space<'_>) -> Judgement {
-    let mut suspects: Vec<Suspect> = vec![];
-    for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
-        for (link, ip) in way.next_hops(space) {
-            let Some((owner, there)) = space.after.link(link).and_then(|l| space.peer(l)) else { continue };
-            let owns = owner.links_with(ip).any(|l| l.index == there.index);
-            let entry = entry(space.after, link, ip).filter(|_| owns);
-            let Some((mac, right)) = entry.and_then(|e| e.mac.as_ref()).zip(there.mac.as_ref()) else {
-                continue;
-            };
-            let Some(entry) = entry.filter(|_| !mac.eq_ignore_ascii_case(right)) else { continue };
-            let dev = space.after.link_name(link);
-            let subject = format!("{ip} dev {dev}");
-            if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == subject) {
-                known.touches.push(way.index);
-                continue;
-            }
-            let target = &owner.target().id;
-            let words: [(&str, &dyn std::fmt::Display); 6] = [
-                ("ip", &ip),
-                ("mac", mac),
-                ("right", right),
-                ("state", &entry.state),
-                ("dev", &there.name),
-                ("target", target),
-            ];
-            let action = Action::NeighbourDelete { dev: dev.clone(), ip, mac: mac.clone() };
-            let suspect = Suspect::new(space, &CAUSE, "neighbour.transmit", subject, SUMMARY.fill(&words))
-                .direction(Direction::Transmit)
-                .evidence(ENTRY.fill(&words), "neighbours", &["ip", "neigh", "show", "dev", &dev])
-                .evidence(OWNER.fill(&words), "links", &[])
-                .touches(vec![way.index])
-                .fix(fix(space, DELETE.phrase(), Applicability::Safe, vec![action]));
-            suspects.push(suspect);
+/// The setting by which a namespace passes on what is not its own.
+const FORWARDING: &str = "net.ipv4.ip_forward";
+
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let wrong = needed(space).into_iter().filter_map(|neighbour| Wrong::of(space, neighbour));
+    wrong.map(Wrong::culprit).collect::<Vec<_>>().into()
+}
+
+/// An entry that names none of the interfaces by which the owner of the address can be reached.
+#[derive(Clone, Copy)]
+struct Wrong<'a> {
+    space: Space<'a>,
+    neighbour: Hop,
+    entry: &'a Neighbour,
+    mac: &'a str,
+    /// The interface that really has the address, with its link-layer address.
+    owner: (Space<'a>, &'a Link),
+    right: &'a str,
+    /// The interface that the frames are sent to instead, if it is in view.
+    other: Option<(Space<'a>, &'a Link)>,
+}
+
+impl<'a> Wrong<'a> {
+    fn of(space: Space<'a>, neighbour: Hop) -> Option<Self> {
+        let (link, ip) = neighbour;
+        let entry = entry(space.after, neighbour)?;
+        let mac = entry.mac.as_deref()?;
+        let near: Vec<_> = segment::reachable(space, space.after.link(link)?)
+            .into_iter()
+            .filter(|(there, device)| !(there.same(space) && device.index == link))
+            .collect();
+        let named = |device: &Link| device.mac.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(mac));
+        let owner = near.iter().copied().find(|(there, device)| there.carries(device.index, ip))?;
+        // A host answers for all of its addresses by each of its interfaces (arp_ignore 0).
+        let owns = |there: Space<'_>| there.after.owns(ip);
+        if near.iter().any(|(there, device)| owns(*there) && named(device)) {
+            return None;
+        }
+        let other = near.iter().copied().find(|(_, device)| named(device));
+        Some(Self { space, neighbour, entry, mac, owner, right: owner.1.mac.as_deref()?, other })
+    }
+
+    fn culprit(self) -> Culprit<'a> {
+        let (link, ip) = self.neighbour;
+        let subject = format!("{ip} dev {}", self.space.after.link_name(link));
+        Culprit::new(self.space, &CAUSE, "neighbour.transmit", Scope::Neighbour, subject)
+            .direction(Direction::Transmit)
+            .on(link)
+            .reaches()
+            .takes(move |loss| self.takes(loss))
+            .harms(move |flow| self.harms(flow))
+            .tell(move |_| self.story())
+    }
+
+    /// What the wrong station discards: a packet that is not for it.
+    fn takes(self, loss: &Loss<'a>) -> Fit {
+        let there = self.other.is_some_and(|(there, _)| loss.is_in(there));
+        let to_it = loss.event.and_then(|event| next_hop(self.space, event)) == Some(self.neighbour);
+        match there && to_it && (loss.is_at_stage("route") || loss.is_at_stage("ip.receive")) {
+            true => Fit::Yes,
+            false => Fit::No,
         }
     }
-    suspects.into()
+
+    /// A station that forwards may pass on what is sent to it (proxy ARP).
+    fn harms(self, flow: &Flow<'a>) -> Fit {
+        let forwards = self.other.is_some_and(|(there, _)| there.after.sysctl(FORWARDING) == Some(1));
+        match flow.suffers() && goes_to(flow, self.space, self.neighbour) {
+            false => Fit::No,
+            true if forwards => Fit::Maybe,
+            true => Fit::Yes,
+        }
+    }
+
+    fn story(self) -> Story {
+        let (link, ip) = self.neighbour;
+        let dev = self.space.after.link_name(link);
+        let (owner, device) = self.owner;
+        let words: [(&str, &dyn std::fmt::Display); 6] = [
+            ("ip", &ip),
+            ("mac", &self.mac),
+            ("right", &self.right),
+            ("state", &self.entry.state),
+            ("dev", &device.name),
+            ("target", &owner.target().id),
+        ];
+        let action = Action::NeighbourDelete { dev: dev.clone(), ip, mac: self.mac.to_owned() };
+        let story = Story::new(SUMMARY.fill(&words))
+            .evidence(ENTRY.fill(&words), "neighbours", &["ip", "neigh", "show", "dev", &dev])
+            .evidence(OWNER.fill(&words), "links", &[])
+            .fix(fix(self.space, DELETE.phrase(), vec![action]));
+        let Some((there, other)) = self.other else { return story };
+        let words: [(&str, &dyn std::fmt::Display); 3] =
+            [("mac", &self.mac), ("dev", &other.name), ("target", &there.target().id)];
+        story.evidence(OTHER.fill(&words), "links", &[])
+    }
 }

@@ -1,26 +1,19 @@
-//! Which rules dropped in the window, how many packets, and of which kind each rule is.
+//! Which rules can drop, how many packets they counted in the window, and of which kind each rule is.
 
-use super::silent::{dropped_packet, sampled};
-use crate::case::Space;
-use crate::packet::{Fit, Packet, ends_at_rule, is_unread_map};
+use crate::evidence::case::Space;
+use crate::evidence::flow::Flow;
+use crate::evidence::packet::Fit;
+use crate::evidence::verdicts::{self, Oddity};
+use crate::evidence::walk::{Ending, is_unread_map};
+use crate::loss::missing::Frame;
+use crate::loss::{Kind, Loss};
 use std::collections::{BTreeMap, VecDeque};
-use whydrop_facts::place;
+use whydrop_model::Direction;
 use whydrop_model::delta::Change;
 use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
-use whydrop_model::snapshot::{Protocol, Socket};
-use whydrop_model::{Direction, DropEvent};
-
-/// The reason that the kernel gives for every netfilter drop; those before 5.17 give none.
-pub const REASON: &str = "NETFILTER_DROP";
-
-/// Places where netfilter drops admit this cause, whatever the hook and the family, as long as no stack is asked.
-pub const AT_NETFILTER: &str = "netfilter.drop_rule";
 
 /// Jumps deeper than this are taken for a loop; the kernel's own limit is 16 for nftables.
 const MAX_JUMPS: usize = 16;
-
-/// First port of the default range of `net.ipv4.ip_local_port_range`.
-pub const FIRST_EPHEMERAL_PORT: u16 = 32768;
 
 /// Kinds of dropping rules; each is a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,60 +36,125 @@ pub enum Class {
     Arp,
     /// Bridge family.
     Bridge,
-}
-
-impl Class {
-    /// The cause that it is.
-    pub const fn cause(self) -> &'static str {
-        match self {
-            Self::Drop => super::drop_rule::CAUSE.id,
-            Self::Reject => super::reject_rule::CAUSE.id,
-            Self::RateLimit => super::rate_limit::CAUSE.id,
-            Self::Connlimit => super::connlimit::CAUSE.id,
-            Self::Quota => super::quota::CAUSE.id,
-            Self::Invalid => super::invalid_drop::CAUSE.id,
-            Self::Ingress => super::ingress_drop::CAUSE.id,
-            Self::Arp => super::arp_drop::CAUSE.id,
-            Self::Bridge => super::bridge_drop::CAUSE.id,
-        }
-    }
+    /// What it drops is bridged, and was sent into the IP firewall.
+    Bridged,
+    /// What it drops was not tracked, and would pass if it were.
+    Untracked,
+    /// What it drops is a second flow that a helper would expect.
+    Unexpected,
 }
 
 /// A rule that can drop.
 #[derive(Clone)]
 pub struct Dropping<'a> {
-    /// Its chain.
-    pub chain: &'a Chain,
     /// The rule.
     pub rule: &'a Rule,
+    /// The rule to change: itself, or the jump that leads to it with the condition that decides.
+    pub at: (&'a Chain, &'a Rule),
+    /// The rule itself with its chain.
+    pub ends_at: (&'a Chain, &'a Rule),
     /// Its kind.
     pub class: Class,
     /// Hooks from which its chain is reached.
     pub hooks: Vec<Hook>,
     /// Packets dropped in the window; none if the rule does not count or could not be read twice.
     pub dropped: Option<u64>,
+    /// Why packets meet it.
+    pub oddity: Oddity<'a>,
 }
 
 /// All rules of a namespace that can drop, in the order of their chains.
 pub fn droppers<'a>(space: Space<'a>) -> Vec<Dropping<'a>> {
-    let chains: Vec<&Chain> = space.after.chains().collect();
+    let chains: Vec<&'a Chain> = space.after.chains().collect();
+    let callers = Callers::of(&chains);
     let mut out = vec![];
-    for chain in &chains {
-        let hooks = hooks_of(&chains, chain, 0);
+    for chain in chains.iter().copied() {
+        let hooks = callers.hooks_of(chain, 0);
         let gates: Vec<_> =
             chain.rules.iter().filter_map(|r| limits_below(r).map(|class| (r, class))).collect();
+        let gate = callers.gate_of(chain);
         let mut twins = Twins::of(space, chain);
         for rule in &chain.rules {
             let rise = twins.rise(rule);
             let chooses = chooses_verdict(rule);
             if chooses || matches!(rule.verdict, RuleVerdict::Drop | RuleVerdict::Reject) {
-                let class = classify(space, chain, &hooks, rule, &gates);
+                let own = classify(space, chain, &hooks, rule, &gates);
+                let plain = matches!(own, Class::Drop | Class::Reject);
+                let ends = |ending: &Ending<'a>| ending.rules().any(|at| std::ptr::eq(at.rule, rule));
+                let oddity = odd(space, ends);
+                let (class, at) = match (gate.filter(|_| plain), oddity) {
+                    (_, Oddity::Bridged) => (Class::Bridged, (chain, rule)),
+                    (_, Oddity::Untracked(at)) => (Class::Untracked, (at.chain, at.rule)),
+                    (_, Oddity::Unexpected(_)) => (Class::Unexpected, (chain, rule)),
+                    (Some((class, at)), Oddity::None) => (class, at),
+                    (None, Oddity::None) => (own, (chain, rule)),
+                };
                 let dropped = rise.filter(|_| !chooses);
-                out.push(Dropping { chain, rule, class, hooks: hooks.clone(), dropped });
+                let (hooks, ends_at) = (hooks.clone(), (chain, rule));
+                out.push(Dropping { rule, at, ends_at, class, hooks, dropped, oddity });
             }
         }
     }
     out
+}
+
+/// Why packets end at something of this namespace, if not for its own sake.
+pub fn odd<'a>(space: Space<'a>, ends: impl Fn(&Ending<'a>) -> bool) -> Oddity<'a> {
+    space.case.verdicts.map_or(Oddity::None, |verdicts| verdicts.oddity(space, ends))
+}
+
+/// Tool, family, table and name of a chain.
+type ChainName<'a> = (Tool, Family, &'a str, &'a str);
+
+/// Who jumps to which chain.
+struct Callers<'a> {
+    of: BTreeMap<ChainName<'a>, Vec<(&'a Chain, &'a Rule)>>,
+}
+
+impl<'a> Callers<'a> {
+    fn of(chains: &[&'a Chain]) -> Self {
+        let mut of: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for chain in chains {
+            for rule in &chain.rules {
+                for verdict in verdicts(&rule.verdict) {
+                    if let RuleVerdict::Jump(name) | RuleVerdict::Goto(name) = verdict {
+                        let key = (chain.tool, chain.family, chain.table.as_str(), name.as_str());
+                        of.entry(key).or_default().push((*chain, rule));
+                    }
+                }
+            }
+        }
+        Self { of }
+    }
+
+    fn to(&self, chain: &'a Chain) -> &[(&'a Chain, &'a Rule)] {
+        let key = (chain.tool, chain.family, chain.table.as_str(), chain.name.as_str());
+        self.of.get(&key).map(Vec::as_slice).unwrap_or(&[])
+    }
+
+    /// Hooks from which a chain is reached.
+    fn hooks_of(&self, chain: &'a Chain, depth: usize) -> Vec<Hook> {
+        if let Some(hook) = chain.hook {
+            return vec![hook];
+        }
+        let mut hooks = vec![];
+        for (caller, _) in self.to(chain).iter().filter(|_| depth <= MAX_JUMPS) {
+            for hook in self.hooks_of(caller, depth + 1) {
+                if !hooks.contains(&hook) {
+                    hooks.push(hook);
+                }
+            }
+        }
+        hooks
+    }
+
+    /// The limit in the jumps that lead to a chain, if each of them has one: what drops there drops because of it.
+    fn gate_of(&self, chain: &'a Chain) -> Option<(Class, (&'a Chain, &'a Rule))> {
+        let limit = |rule: &Rule| rule.matches.iter().find_map(|m| kind_of(m, true));
+        let callers = self.to(chain);
+        let first = callers.first()?;
+        callers.iter().all(|(_, rule)| limit(rule).is_some()).then_some((limit(first.1)?, *first))
+    }
 }
 
 /// True for a verdict map with entries that may drop: a counter before it counts what the others took, too.
@@ -106,15 +164,6 @@ fn chooses_verdict(rule: &Rule) -> bool {
         RuleVerdict::Map(entries) => entries.iter().any(drops),
         verdict => is_unread_map(verdict),
     }
-}
-
-/// Packets that counting rules took in the window, at one hook or at all of them.
-pub fn counted(droppers: &[Dropping<'_>], hook: Option<Hook>) -> u64 {
-    droppers
-        .iter()
-        .filter(|d| hook.is_none_or(|hook| d.hooks.contains(&hook)))
-        .filter_map(|d| d.dropped)
-        .sum()
 }
 
 impl Dropping<'_> {
@@ -128,72 +177,94 @@ impl Dropping<'_> {
         format!("netfilter.{}", self.hooks.first().map_or("chain", |hook| hook.word()))
     }
 
-    /// True if all packets that it was seen to drop came from outside for local ports that no socket has.
-    pub fn took_only_unwanted(&self, space: Space<'_>) -> bool {
-        let local =
-            self.hooks.iter().all(|hook| matches!(hook, Hook::Input | Hook::Prerouting | Hook::Ingress));
-        let mut chains = space.after.chains().flat_map(|chain| &chain.rules);
-        // Behind a translated address somebody else may wait.
-        let translates =
-            chains.any(|rule| matches!(&rule.verdict, RuleVerdict::Other(name) if name != "vmap"));
-        let taken: Vec<Packet> = sampled(space, &self.hooks).collect();
-        let mine = taken.iter().filter(|p| self.best_fit(space, std::slice::from_ref(p)) != Fit::No);
-        let mut mine = mine.peekable();
-        local && !translates && mine.peek().is_some() && mine.all(|packet| is_unwanted(space, packet))
-    }
-
-    /// Numbers of the probes whose packets can meet it.
-    pub fn touches(&self, space: Space<'_>) -> Vec<usize> {
-        if matches!(self.class, Class::Arp | Class::Bridge | Class::Ingress) {
-            return space.probes_through();
+    /// How it fits a packet that died in netfilter, or that never came and is asked for.
+    pub fn fit(&self, space: Space<'_>, loss: &Loss<'_>) -> Fit {
+        if !loss.is_in(space) {
+            return Fit::No;
         }
-        let meets = |index: usize| self.fit_of_probe(space, index) != Fit::No;
-        (0..space.case.ways.len()).filter(|i| meets(*i)).collect()
+        if loss.kind == Kind::Imagined {
+            return self.fit_of_imagined(space, loss);
+        }
+        if !loss.is_at_stage("netfilter") {
+            return Fit::No;
+        }
+        let endings = space.case.verdicts.map(|verdicts| verdicts.of_loss(loss)).unwrap_or(&[]);
+        match loss.event {
+            Some(_) => verdicts::fit_of_rule(endings, self.rule),
+            // Of a packet that nobody kept the direction may tell.
+            None => match loss.count.and_then(|count| count.direction) {
+                Some(way) if !self.hooks.iter().any(|hook| meets(*hook, way)) => Fit::No,
+                _ => Fit::Maybe,
+            },
+        }
     }
 
-    /// How well the packets of a probe fit.
-    pub fn fit_of_probe(&self, space: Space<'_>, index: usize) -> Fit {
-        let Some(way) = space.case.ways.get(index) else { return Fit::No };
-        let packets = self.hooks.iter().flat_map(|hook| way.packets_at(space, *hook));
-        self.best_fit(space, &packets.collect::<Vec<_>>())
+    fn fit_of_imagined(&self, space: Space<'_>, loss: &Loss<'_>) -> Fit {
+        let device = self.class == Class::Ingress;
+        if matches!(self.class, Class::Arp | Class::Bridge) {
+            let family = self.ends_at.0.family;
+            let fit = space.case.verdicts.map_or(Fit::No, |verdicts| {
+                verdicts::fit_of_rule(&verdicts.of_imagined(space, loss, family, &self.hooks), self.rule)
+            });
+            let unknown = self.class == Class::Bridge && matches!(loss.frame, Some(Frame::Ip(None)));
+            let least = if unknown { Fit::Maybe } else { Fit::No };
+            return fit.max(least);
+        }
+        match &loss.frame {
+            Some(Frame::Arp { .. }) if device => Fit::Maybe,
+            Some(Frame::Ip(Some(packet))) if self.class == Class::Bridged => {
+                let rules = space.case.verdicts.and_then(|verdicts| verdicts.rules(space));
+                rules.map_or(Fit::No, |rules| {
+                    let walk = rules.at_hook(Hook::Forward, packet);
+                    let endings: Vec<_> = walk.losses().map(|e| (Hook::Forward, e.clone())).collect();
+                    verdicts::fit_of_rule(&endings, self.rule)
+                })
+            }
+            Some(Frame::Ip(Some(packet))) => {
+                let hooks = loss.hook.filter(|hook| self.hooks.contains(hook));
+                let rules = space.case.verdicts.and_then(|verdicts| verdicts.rules(space));
+                match (hooks, rules) {
+                    (Some(hook), Some(rules)) => {
+                        let walk = rules.at_hook(hook, packet);
+                        let endings: Vec<_> = walk.losses().map(|ending| (hook, ending.clone())).collect();
+                        verdicts::fit_of_rule(&endings, self.rule)
+                    }
+                    (None, _) if device && loss.hook.is_none() => Fit::Maybe,
+                    _ => Fit::No,
+                }
+            }
+            Some(Frame::Ip(None)) if device => Fit::Maybe,
+            _ => Fit::No,
+        }
     }
 
-    /// False if the rule certainly lets this dropped packet pass.
-    pub fn can_take(&self, space: Space<'_>, event: &DropEvent) -> bool {
-        let packet = dropped_packet(space, event);
-        packet.is_none_or(|(_, packet)| self.best_fit(space, std::slice::from_ref(&packet)) != Fit::No)
+    /// How it fits what ails a flow.
+    pub fn fit_of_flow(&self, space: Space<'_>, flow: &Flow<'_>) -> Fit {
+        match self.class {
+            // Who gets no answer to ARP misses that first.
+            Class::Arp => Fit::No,
+            _ => {
+                let endings = space.case.verdicts.map(|verdicts| verdicts.of_flow(space, flow.id));
+                verdicts::fit_of_rule(endings.unwrap_or(&[]), self.rule)
+            }
+        }
     }
 
-    /// The best fit among packets.
-    pub fn best_fit(&self, space: Space<'_>, packets: &[Packet]) -> Fit {
-        let chains: Vec<&Chain> = space.after.chains().collect();
-        let in_family = |packet: &&Packet| speaks(self.chain.family, packet);
-        let fits = packets.iter().filter(in_family).map(|p| ends_at_rule(&chains, self.chain, self.rule, p));
-        fits.max().unwrap_or(Fit::No)
+    /// True if something that was lost, or that somebody misses, ends at it.
+    pub fn is_met(&self, space: Space<'_>) -> bool {
+        let ends =
+            |(_, ending): &verdicts::At<'_>| ending.rule.is_some_and(|at| std::ptr::eq(at.rule, self.rule));
+        space.case.verdicts.is_some_and(|verdicts| verdicts.here(space).any(ends))
     }
 }
 
-/// True if a chain of this family sees the packet.
-pub fn speaks(family: Family, packet: &Packet) -> bool {
-    let v6 = packet.destination.or(packet.source).map(|ip| ip.is_ipv6());
-    match family {
-        Family::Ip => v6 != Some(true),
-        Family::Ip6 => v6 != Some(false),
-        Family::Inet | Family::Bridge | Family::Netdev => true,
-        Family::Arp => false,
+/// True if packets that go this way can meet the hook.
+fn meets(hook: Hook, way: Direction) -> bool {
+    match hook {
+        Hook::Postrouting | Hook::Egress => way != Direction::Receive,
+        Hook::Prerouting | Hook::Ingress => way != Direction::Transmit,
+        hook => way == direction(hook),
     }
-}
-
-/// Netfilter drops that the kernel reported, of packets that go the way of one of these hooks.
-pub fn events(space: Space<'_>, hooks: &[Hook]) -> u64 {
-    let goes = |way: Direction| {
-        hooks.iter().any(|hook| match hook {
-            Hook::Postrouting | Hook::Egress => way != Direction::Receive,
-            hook => way == direction(*hook),
-        })
-    };
-    let here = space.drop_counts().filter(|count| place::of_count(count).cause == Some(AT_NETFILTER));
-    here.filter(|count| hooks.is_empty() || count.direction.is_none_or(goes)).map(|count| count.drops).sum()
 }
 
 /// Direction of the packets that meet a hook.
@@ -203,33 +274,6 @@ pub const fn direction(hook: Hook) -> Direction {
         Hook::Forward => Direction::Forward,
         Hook::Output | Hook::Postrouting | Hook::Egress => Direction::Transmit,
     }
-}
-
-/// Hooks from which a chain is reached, its own first.
-pub fn hooks_of(chains: &[&Chain], chain: &Chain, depth: usize) -> Vec<Hook> {
-    if let Some(hook) = chain.hook {
-        return vec![hook];
-    }
-    let mut hooks = vec![];
-    if depth > MAX_JUMPS {
-        return hooks;
-    }
-    let named =
-        |v: &RuleVerdict| matches!(v, RuleVerdict::Jump(n) | RuleVerdict::Goto(n) if *n == chain.name);
-    let calls = |rule: &Rule| verdicts(&rule.verdict).any(named);
-    let callers = chains.iter().filter(|c| {
-        (c.tool, c.family) == (chain.tool, chain.family)
-            && c.table == chain.table
-            && c.rules.iter().any(calls)
-    });
-    for caller in callers {
-        for hook in hooks_of(chains, caller, depth + 1) {
-            if !hooks.contains(&hook) {
-                hooks.push(hook);
-            }
-        }
-    }
-    hooks
 }
 
 /// The verdicts that a rule may come to.
@@ -253,7 +297,6 @@ fn dropped_by(rule: &Rule) -> impl Iterator<Item = &Match> {
 
 fn classify(space: Space<'_>, chain: &Chain, hooks: &[Hook], rule: &Rule, gates: &[(&Rule, Class)]) -> Class {
     let own = rule.matches.iter().find_map(|m| kind_of(m, true));
-    let only_invalid = |m: &Match| matches!(m, Match::CtState(states) if !states.is_empty() && states.iter().all(|s| s.eq_ignore_ascii_case("INVALID")));
     match chain.family {
         Family::Arp => Class::Arp,
         Family::Bridge => Class::Bridge,
@@ -261,7 +304,7 @@ fn classify(space: Space<'_>, chain: &Chain, hooks: &[Hook], rule: &Rule, gates:
         Family::Ip | Family::Ip6 | Family::Inet => match own.or_else(|| gate(space, hooks, rule, gates)) {
             Some(class) => class,
             None if rule.verdict == RuleVerdict::Reject => Class::Reject,
-            None if dropped_by(rule).any(only_invalid) => Class::Invalid,
+            None if dropped_by(rule).any(Match::is_only_invalid) => Class::Invalid,
             None => Class::Drop,
         },
     }
@@ -274,6 +317,10 @@ fn kind_of(condition: &Match, wanted: bool) -> Option<Class> {
         Match::Limit { over, .. } if *over == wanted => Some(Class::RateLimit),
         Match::Connlimit { over, .. } if *over == wanted => Some(Class::Connlimit),
         Match::Quota { over, .. } if *over == wanted => Some(Class::Quota),
+        // A rule that drops by it means what exceeds, and one that lets pass what stays below.
+        Match::Named { quota: true, .. } => Some(Class::Quota),
+        Match::Named { .. } => Some(Class::RateLimit),
+        Match::Recent { .. } if wanted => Some(Class::RateLimit),
         _ => None,
     }
 }
@@ -304,9 +351,12 @@ pub fn leaves_rest_to(space: Space<'_>, hooks: &[Hook], gate: &Rule, conditions:
     }
     let contained = conditions.iter().all(|m| gated.contains(&m));
     let bare = Rule { matches: gated.into_iter().cloned().collect(), ..gate.clone() };
+    let Some(rules) = space.case.verdicts.and_then(|verdicts| verdicts.rules(space)) else { return false };
     let hurt = |hook: &Hook| {
-        let troubled = space.case.ways.iter().filter(|way| way.troubled());
-        troubled.flat_map(|way| way.packets_at(space, *hook)).any(|packet| packet.fits(&bare) == Fit::Yes)
+        let troubled = space.case.flows.iter().filter(|flow| flow.suffers());
+        troubled
+            .flat_map(|flow| flow.packets_at(space, *hook))
+            .any(|packet| rules.fits(&bare, &packet) == Fit::Yes)
     };
     contained && hooks.iter().any(hurt)
 }
@@ -362,18 +412,4 @@ pub fn was_readable(space: Space<'_>, chain: &Chain) -> bool {
         Tool::Ip6tablesLegacy => &before.ip6tables_legacy,
     };
     !reading.is_hidden()
-}
-
-/// True for a packet that would open something on a port of this namespace that no socket has. Ports from which
-/// answers are awaited come and go too fast to tell.
-fn is_unwanted(space: Space<'_>, packet: &Packet) -> bool {
-    let Some(port) = packet.destination_port else { return false };
-    let protocol = match packet.protocol {
-        6 if !packet.reply => Protocol::Tcp,
-        17 if port < FIRST_EPHEMERAL_PORT => Protocol::Udp,
-        _ => return false,
-    };
-    let open = |s: &Socket| s.protocol == protocol && s.local.port() == port;
-    space.after.sockets.is_present()
-        && !space.after.sockets.iter().chain(space.before.sockets.iter()).any(open)
 }

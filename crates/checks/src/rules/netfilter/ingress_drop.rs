@@ -1,9 +1,10 @@
 //! `netfilter.ingress_drop`: A netdev hook of nftables drops.
 
+use super::drop_policy::judge_policies;
 use super::drops::Class;
 use super::judge::judge_class;
-use crate::case::Space;
 use crate::coverage::NETFILTER;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -28,11 +29,20 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: NETFILTER, consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: NETFILTER, judge };
 
 const SUMMARY: Text =
     text!("A rule at the device drops {share}{way} packets.", "设备上的一条规则丢弃{share}{way}包。");
 
-fn judge(space: Space<'_>) -> Judgement {
-    judge_class(space, &CAUSE, Class::Ingress, SUMMARY)
+const POLICY: Text = text!(
+    "The policy of a chain drops the {way} packets at the device that no rule accepts.",
+    "链的默认策略丢弃没有规则放行的{way}设备上的包。"
+);
+
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let mut judgement = judge_class(space, &CAUSE, Class::Ingress, SUMMARY);
+    let policies = judge_policies(space, &CAUSE, POLICY, |class| class == Some(Class::Ingress));
+    judgement.culprits.extend(policies.culprits);
+    judgement.notes.extend(policies.notes);
+    judgement
 }

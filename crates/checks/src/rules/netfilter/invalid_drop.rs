@@ -2,8 +2,8 @@
 
 use super::drops::Class;
 use super::judge::judge_class;
-use crate::case::Space;
 use crate::coverage::NETFILTER;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -37,13 +37,13 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: NETFILTER, consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: NETFILTER, judge };
 
 const SUMMARY: Text = text!(
     "A rule drops {way} packets that connection tracking calls INVALID.",
     "一条规则丢弃连接跟踪判为 INVALID 的{way}包。"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_class(space, &CAUSE, Class::Invalid, SUMMARY)
 }

@@ -1,43 +1,54 @@
-//! From a dropping rule to a finding or a note: the same for every kind.
+//! From a dropping rule to a culprit or a note: the same for every kind.
 
-use super::drops::{Class, Dropping, REASON, droppers, events};
-use super::silent::silent;
-use crate::case::Space;
-use crate::packet::Fit;
-use crate::rule::{Judgement, Suspect, fill_words, fix, manual};
+use super::drops::{Class, Dropping, droppers};
+use super::{bridged, unexpected};
+use crate::culprit::{Count, Culprit, Scope, Share, Story};
+use crate::evidence::case::Space;
+use crate::evidence::packet::{Fit, Packet};
+use crate::evidence::verdicts::{self, At, Oddity};
+use crate::fixes::exception::{self, Refusal, Sufferer};
+use crate::fixes::owned;
+use crate::fixes::{fix, manual};
+use crate::rule::{Judgement, fill_words};
 use whydrop_model::action::{Action, ChainRef, RuleRef};
-use whydrop_model::netfilter::{Chain, Match, Rule, RuleVerdict, Tool};
+use whydrop_model::netfilter::{Chain, Hook, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Applicability, Cause, Direction, Fix, NoteStatus, Phrase, Text, text};
+use whydrop_model::{Cause, Direction, Fix, NoteStatus, Phrase, Text, text};
 
+/// Ports from here on change from flow to flow: the default of `net.ipv4.ip_local_port_range`.
+const FIRST_EPHEMERAL_PORT: u16 = 32768;
 /// Longer rules are cut in what people read.
 const MAX_RULE_TEXT: usize = 300;
 
-/// A rule without counter that only perhaps takes the lost packets is no more than probable.
-const PERHAPS: f64 = 0.6;
-
 /// Extensions whose rules iptables does not find again by their text, since it compares state of the kernel, too.
 const COMPARED_WITH_STATE: [&str; 2] = ["-m connlimit ", "-m recent "];
-
-/// IPPROTO_ICMP, IPPROTO_ICMPV6.
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 const RULE_ROSE: Text = text!("its counter rose by {n}", "规则计数 +{n}");
 const NO_COUNTER: Text = text!(
     "it has no counter, but fits packets that were dropped in its chain's hook",
     "该规则没有计数器，但与其挂载点处被丢弃的包相符"
 );
-const FITS_PROBE: Text =
-    text!("it has no counter, but fits the probes that were lost", "该规则没有计数器，但与丢失的探测包相符");
 const OLD: Text = text!(
     "its counter stands at {n} and did not move in the window: {rule}",
     "计数为 {n}，观察窗口内没有变化：{rule}"
 );
 const LATENT: Text = text!("dropped nothing in the window: {rule}", "观察窗口内没有丢弃任何包：{rule}");
 const BACKGROUND: Text = text!(
-    "dropped {n} packets that nothing here waits for, and none of the traffic under study",
+    "dropped {n} {n|packet|packets} that nothing here waits for, and none of the traffic under study",
     "丢弃了 {n} 个此处无人接收的包，被研究的流量未受影响"
+);
+const ACCEPT: Text = text!("accept exactly this traffic in front of the rule", "在该规则之前只放行这一流量");
+const PERSIST_EXCEPTION: Text = text!(
+    "until the ruleset is loaded again: put the exception into the file or program that adds the rule, too",
+    "规则集重新加载后会失效：还需把该例外写入添加该规则的文件或程序"
+);
+const MEETS: Text = text!(
+    "what it takes out of tracking ends at {rule}, which tracked packets pass",
+    "它排除在跟踪之外的包止于 {rule}，而被跟踪的包可以通过"
+);
+const TRACKED: Text = text!(
+    "connections that were not tracked are tracked again, which costs an entry each",
+    "原本不跟踪的连接将重新被跟踪，每个占用一个条目"
 );
 const DELETE: Text = text!("delete the rule", "删除该规则");
 const TAKE_OUT: Text = text!(
@@ -53,67 +64,83 @@ const MEANT: Text = text!(
     "该规则可能是有意设置的：删除后被它阻止的访问将放行"
 );
 
-/// Judges one kind of rule: what dropped in the window is a suspect, what did not is old or latent.
-pub fn judge_class(space: Space<'_>, cause: &'static Cause, class: Class, summary: Text) -> Judgement {
+/// Judges one kind of rule: what dropped in the window, or ends packets that are missed, is a culprit; what did not is
+/// old or latent.
+pub fn judge_class<'a>(
+    space: Space<'a>,
+    cause: &'static Cause,
+    class: Class,
+    summary: Text,
+) -> Judgement<'a> {
     let mut judgement = Judgement::default();
-    let all = droppers(space);
-    let silent = silent(space, &all);
-    for dropping in all.iter().filter(|d| d.class == class) {
-        let rule = dropping.rule;
-        let silent = silent.iter().find(|s| std::ptr::eq(s.rule, rule));
-        let suspect = || suspect(space, cause, dropping, summary);
-        let took = dropping.dropped.or(silent.and_then(|silent| silent.events)).filter(|n| *n > 0);
-        if let Some(n) = took.filter(|_| is_background(space, dropping)) {
-            let text = BACKGROUND.fill(&[("n", &n)]);
-            judgement.note(space, cause, NoteStatus::Benign, &subject(dropping.chain, rule), text);
-            judgement.excuse(space, &dropping.stage(), n);
-            continue;
+    for dropping in droppers(space).into_iter().filter(|d| d.class == class) {
+        let took = dropping.dropped.is_some_and(|n| n > 0);
+        if took || dropping.is_met(space) || (class == Class::Arp && dropping.dropped.is_none()) {
+            judgement.culprits.push(culprit(space, cause, dropping.clone(), summary));
         }
-        match (dropping.dropped, silent) {
-            (Some(n), _) if n > 0 => {
-                let list = list_argv(dropping.chain);
-                let list: Vec<&str> = list.iter().map(String::as_str).collect();
-                let suspect = suspect().packets(n, "rule counter");
-                let suspect = suspect.evidence(RULE_ROSE.fill(&[("n", &n)]), "rule counter", &list);
-                judgement.suspects.push(suspect.drop_events(events(space, &dropping.hooks), REASON));
-            }
-            (None, Some(silent)) => {
-                let claim = if silent.events.is_some() { NO_COUNTER } else { FITS_PROBE };
-                let list = list_argv(dropping.chain);
-                let list: Vec<&str> = list.iter().map(String::as_str).collect();
-                let mut suspect = suspect().evidence(claim.phrase(), "rules", &list);
-                if let Some(events) = silent.events {
-                    suspect = suspect.packets(events, "drop events").drop_events(events, REASON);
-                } else {
-                    suspect = suspect.needs_probe();
-                }
-                judgement.suspects.push(suspect.at_most(if silent.fit == Fit::Yes { 1.0 } else { PERHAPS }));
-            }
-            _ => {
-                let shown = sanitize(&rule.text, MAX_RULE_TEXT);
-                let (status, text) = match (rule.packets, dropping.dropped) {
-                    (Some(old), Some(0)) if old > 0 => {
-                        (NoteStatus::Old, OLD.fill(&[("n", &old), ("rule", &shown)]))
-                    }
-                    _ => (NoteStatus::Latent, LATENT.fill(&[("rule", &shown)])),
-                };
-                judgement.note(space, cause, status, &subject(dropping.chain, rule), text);
-            }
+        if !took {
+            idle(space, cause, &dropping, &mut judgement);
         }
     }
     judgement
 }
 
-/// True if a rule did what it is for: the traffic under study passed it unharmed, and what it took were packets for
-/// ports that nobody has open, or out of any connection. A rule that throws dice protects nothing.
-fn is_background(space: Space<'_>, dropping: &Dropping<'_>) -> bool {
-    let mut ways = space.case.ways.iter();
-    let touches = dropping.touches(space);
-    let hurt = ways.any(|way| (way.troubled() || way.refused()) && touches.contains(&way.index));
-    if space.case.ways.is_empty() || hurt || throws_dice(dropping.rule) {
-        return false;
+/// Says that a rule cost nothing in the window; left out where it is told of after all.
+fn idle(space: Space<'_>, cause: &Cause, dropping: &Dropping<'_>, judgement: &mut Judgement<'_>) {
+    let rule = dropping.rule;
+    let shown = sanitize(&rule.text, MAX_RULE_TEXT);
+    let (status, text) = match (rule.packets, dropping.dropped) {
+        (Some(old), Some(0)) if old > 0 => (NoteStatus::Old, OLD.fill(&[("n", &old), ("rule", &shown)])),
+        _ => (NoteStatus::Latent, LATENT.fill(&[("rule", &shown)])),
+    };
+    judgement.note(space, cause, status, &subject(dropping.at), text);
+}
+
+fn culprit<'a>(
+    space: Space<'a>,
+    cause: &'static Cause,
+    dropping: Dropping<'a>,
+    summary: Text,
+) -> Culprit<'a> {
+    let asked = dropping.clone();
+    let hurt = dropping.clone();
+    let subject = match dropping.oddity {
+        Oddity::Bridged => bridged::setting(dropping.at.0).to_owned(),
+        Oddity::Unexpected(control) => unexpected::subject(&control),
+        Oddity::Untracked(_) | Oddity::None => subject(dropping.at),
+    };
+    let mut culprit = Culprit::new(space, cause, &dropping.stage(), Scope::Rule, subject)
+        .direction(dropping.direction())
+        .duty(BACKGROUND)
+        .has_no_duty(throws_dice(dropping.rule))
+        .takes(move |loss| asked.fit(space, loss))
+        .harms(move |flow| hurt.fit_of_flow(space, flow));
+    if let Some(n) = dropping.dropped {
+        culprit = culprit.meter(n, Count::Exact, "rule counter");
     }
-    dropping.class == Class::Invalid || dropping.took_only_unwanted(space)
+    culprit.tell(move |share| {
+        let words = [("share", share_of(dropping.at.1)), ("way", way_of(dropping.direction()))];
+        let words = words.each_ref().map(|(name, phrase)| (*name, phrase));
+        let list = list_argv(dropping.at.0);
+        let list: Vec<&str> = list.iter().map(String::as_str).collect();
+        let story = Story::new(fill_words(summary, &words))
+            .exhibit(sanitize(&dropping.at.1.text, MAX_RULE_TEXT))
+            .handle(dropping.at.1.handle);
+        let story = fixes(space, &dropping, share).into_iter().fold(story, Story::fix);
+        let story = match dropping.oddity {
+            Oddity::Unexpected(control) => unexpected::told(&control, story),
+            Oddity::Untracked(_) => story.evidence(
+                MEETS.fill(&[("rule", &self::subject(dropping.ends_at))]),
+                "rules",
+                &list_argv(dropping.ends_at.0).iter().map(String::as_str).collect::<Vec<_>>(),
+            ),
+            _ => story,
+        };
+        match dropping.dropped {
+            Some(n) => story.evidence(RULE_ROSE.fill(&[("n", &n)]), "rule counter", &list),
+            None => story.evidence(NO_COUNTER.phrase(), "rules", &list),
+        }
+    })
 }
 
 fn throws_dice(rule: &Rule) -> bool {
@@ -144,12 +171,6 @@ pub fn title(chain: &Chain) -> String {
     if v6 { format!("ip6 {title}") } else { title }
 }
 
-/// The dropping rules of a namespace that findings are about, by the findings' subjects.
-pub fn rules_of<'a>(space: Space<'a>, subjects: &[&str]) -> Vec<(String, Dropping<'a>)> {
-    let named = droppers(space).into_iter().map(|d| (subject(d.chain, d.rule), d));
-    named.filter(|(subject, _)| subjects.contains(&subject.as_str())).collect()
-}
-
 /// Words for a direction.
 pub fn way_of(direction: Option<Direction>) -> Phrase {
     let (en, zh) = match direction {
@@ -161,24 +182,9 @@ pub fn way_of(direction: Option<Direction>) -> Phrase {
     Phrase { en: en.into(), zh: zh.into() }
 }
 
-fn subject(chain: &Chain, rule: &Rule) -> String {
+/// `filter INPUT, rule 3`.
+pub fn subject((chain, rule): (&Chain, &Rule)) -> String {
     format!("{}, rule {}", title(chain), rule.position)
-}
-
-fn suspect(space: Space<'_>, cause: &'static Cause, dropping: &Dropping<'_>, summary: Text) -> Suspect {
-    let share = share_of(dropping.rule);
-    let way = way_of(dropping.direction());
-    let summary = fill_words(summary, &[("share", &share), ("way", &way)]);
-    let subject = subject(dropping.chain, dropping.rule);
-    let mut suspect = Suspect::new(space, cause, &dropping.stage(), subject, summary)
-        .exhibit(sanitize(&dropping.rule.text, MAX_RULE_TEXT))
-        .touches(dropping.touches(space))
-        .fix(delete(space, dropping));
-    suspect.finding.direction = dropping.direction();
-    match dropping.rule.matches.iter().any(|m| matches!(m, Match::L4Proto(ICMP | ICMPV6))) {
-        true => suspect.acts_as("mtu.pmtu_blackhole"),
-        false => suspect,
-    }
 }
 
 /// `30 % of the ` for a random rule; empty for one that takes all that fits.
@@ -196,26 +202,109 @@ fn share_of(rule: &Rule) -> Phrase {
 }
 
 /// True if `-D` with the rule's text deletes it, or one of its twins right beside it, which is the same.
-fn can_be_named_by_text(chain: &Chain, rule: &Rule) -> bool {
+fn can_be_named_by_text(space: Space<'_>, chain: &Chain, rule: &Rule) -> bool {
     if COMPARED_WITH_STATE.iter().any(|module| rule.text.contains(module)) {
         return false;
     }
-    let mut twins = chain.rules.iter().filter(|r| r.text == rule.text).map(|r| r.position);
-    let first = twins.next().unwrap_or(rule.position);
-    twins.zip(first.saturating_add(1)..).all(|(position, expected)| position == expected)
+    let rules = space.case.verdicts.and_then(|verdicts| verdicts.rules(space));
+    rules.is_some_and(|rules| rules.stands_with_twins(chain, rule))
 }
 
-fn delete(space: Space<'_>, dropping: &Dropping<'_>) -> Fix {
-    let rule = dropping.rule;
+/// The fixes, the smallest first: an exception for what suffers, then the rule itself.
+fn fixes<'a>(space: Space<'a>, dropping: &Dropping<'a>, share: &Share<'_, 'a>) -> Vec<Fix> {
+    let (chain, rule) = dropping.at;
+    match dropping.oddity {
+        Oddity::Bridged => return bridged::fixes(space, chain),
+        Oddity::Untracked(_) => return untracked(space, dropping.at),
+        Oddity::Unexpected(control) => return vec![unexpected::attach(space, &control)],
+        Oddity::None => {}
+    }
+    if let Some(owner) = owned::rule_owner(chain, rule) {
+        return vec![owned::there(owner)];
+    }
+    let is_limit = matches!(dropping.class, Class::RateLimit | Class::Connlimit | Class::Quota);
+    let suffers = sufferers(space, &dropping.hooks, share, |endings| {
+        verdicts::fit_of_rule(endings, dropping.rule) != Fit::No
+    });
+    let exceptions = exception::exceptions(space, chain, Refusal::Rule(rule, is_limit), &suffers);
+    let mut out = vec![];
+    if !exceptions.is_empty() {
+        let mut accept = fix(space, ACCEPT.phrase(), exceptions);
+        accept.persist = Some(PERSIST_EXCEPTION.phrase());
+        out.push(accept);
+    }
+    // Nobody protects a machine with dice: a random rule is a test that was forgotten.
+    let caution = (!throws_dice(rule)).then_some(MEANT);
+    out.push(delete(space, chain, rule, caution));
+    out
+}
+
+/// The fix for packets that a rule takes out of tracking: to track them.
+pub fn untracked(space: Space<'_>, (chain, rule): (&Chain, &Rule)) -> Vec<Fix> {
+    match owned::rule_owner(chain, rule) {
+        Some(owner) => vec![owned::there(owner)],
+        None => vec![delete(space, chain, rule, Some(TRACKED))],
+    }
+}
+
+/// What is known to suffer at these hooks: the packets of flows in trouble; without any, those that were seen to die.
+pub fn sufferers<'a>(
+    space: Space<'a>,
+    hooks: &[Hook],
+    share: &Share<'_, 'a>,
+    ends_here: impl Fn(&[At<'_>]) -> bool,
+) -> Vec<Sufferer> {
+    let Some(rules) = space.case.verdicts.and_then(|verdicts| verdicts.rules(space)) else { return vec![] };
+    let ends = |hook: Hook, packet: &Packet| {
+        let walk = rules.at_hook(hook, packet);
+        ends_here(&walk.losses().map(|ending| (hook, ending.clone())).collect::<Vec<At<'_>>>())
+    };
+    let mut out: Vec<Sufferer> = vec![];
+    let mut add = |sufferer: Sufferer| {
+        if !out.contains(&sufferer) {
+            out.push(sufferer);
+        }
+    };
+    for flow in &share.flows {
+        for hook in hooks {
+            let met =
+                space.case.verdicts.into_iter().flat_map(|verdicts| verdicts.met(space, flow.id, *hook));
+            for packet in met.filter(|packet| ends(*hook, packet)) {
+                add(Sufferer { packet: packet.clone(), in_trouble: true });
+            }
+        }
+    }
+    let both = hooks.iter().any(|hook| matches!(hook, Hook::Forward | Hook::Prerouting | Hook::Postrouting));
+    for (loss, _) in &share.losses {
+        let Some((_, mut packet)) = loss.event.and_then(|event| verdicts::dropped(space, event)) else {
+            continue;
+        };
+        // One flow after another meets the same rules: the port that changes says nothing.
+        packet.source_port = packet.source_port.filter(|port| *port < FIRST_EPHEMERAL_PORT);
+        packet.destination_port = packet.destination_port.filter(|port| *port < FIRST_EPHEMERAL_PORT);
+        if loss.flow.is_some() {
+            // Where both directions meet one chain, a request that died would be followed by its answer.
+            if both {
+                add(Sufferer { packet: packet.answer(), in_trouble: true });
+            }
+            add(Sufferer { packet, in_trouble: true });
+        } else if share.flows.is_empty() {
+            add(Sufferer::seen(space, packet));
+        }
+    }
+    out
+}
+
+/// The fix that deletes a rule, with what is to be said against it.
+pub fn delete(space: Space<'_>, chain: &Chain, rule: &Rule, caution: Option<Text>) -> Fix {
     if matches!(rule.verdict, RuleVerdict::Map(_)) {
         return manual(TAKE_OUT);
     }
-    let unique = can_be_named_by_text(dropping.chain, rule);
-    let chain = ChainRef::from(dropping.chain);
+    let unique = can_be_named_by_text(space, chain, rule);
+    let chain = ChainRef::from(chain);
     let action = Action::RuleDelete(RuleRef { chain, rule: rule.clone(), unique, gone_before: 0 });
-    let mut fix = fix(space, DELETE.phrase(), Applicability::Safe, vec![action]);
+    let mut fix = fix(space, DELETE.phrase(), vec![action]);
     fix.persist = Some(PERSIST.phrase());
-    // Nobody protects a machine with dice: a random rule is a test that was forgotten.
-    fix.caution = (!throws_dice(rule)).then(|| MEANT.phrase());
+    fix.caution = caution.map(|text| text.phrase());
     fix
 }

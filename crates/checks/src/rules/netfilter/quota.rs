@@ -3,8 +3,8 @@
 use super::drop_policy::judge_policies;
 use super::drops::Class;
 use super::judge::judge_class;
-use crate::case::Space;
 use crate::coverage::NETFILTER;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -32,14 +32,15 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: NETFILTER, consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: NETFILTER, judge };
 
 const SUMMARY: Text =
     text!("A rule drops {way} packets because its quota is used up.", "配额用完，一条规则丢弃{way}包。");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     let mut judgement = judge_class(space, &CAUSE, Class::Quota, SUMMARY);
-    let behind = judge_policies(space, &CAUSE, |policy| policy.gate == Some(Class::Quota));
-    judgement.suspects.extend(behind.suspects);
+    let behind = judge_policies(space, &CAUSE, SUMMARY, |gate| gate == Some(Class::Quota));
+    judgement.culprits.extend(behind.culprits);
+    judgement.notes.extend(behind.notes);
     judgement
 }

@@ -2,8 +2,8 @@
 
 use super::drops::Class;
 use super::judge::judge_class;
-use crate::case::Space;
 use crate::coverage::NETFILTER;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -28,10 +28,10 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: NETFILTER, consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: NETFILTER, judge };
 
 const SUMMARY: Text = text!("A rule rejects {share}{way} packets.", "一条规则拒绝{share}{way}包。");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_class(space, &CAUSE, Class::Reject, SUMMARY)
 }

@@ -3,9 +3,9 @@
 use crate::testing::*;
 use std::net::SocketAddr;
 use whydrop_model::drops::DropEvent;
-use whydrop_model::netfilter::{Chain, Family, Hook, Match, Rule, RuleVerdict, Tool};
+use whydrop_model::netfilter::{Chain, Family, Field, Hook, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::probe::{Outcome, Packet};
-use whydrop_model::{NoteStatus, Reading, Verdict};
+use whydrop_model::{Applicability, NoteStatus, Reading, Verdict};
 
 const RANDOM: &str = "-p tcp -m statistic --mode random --probability 0.3 -j DROP";
 
@@ -28,11 +28,9 @@ fn a_rule_that_counted_is_found_and_charged() {
     let report = world.report();
     assert_eq!(world.found(), ["netfilter.drop_rule @ netns:server: filter INPUT, rule 1"]);
     assert_eq!((report.ledger.lost, report.ledger.unexplained), (14, 0));
-    assert_eq!(
-        report.findings[0].fixes[0].steps[0].action.argv().join(" "),
-        format!("iptables-nft -D INPUT {RANDOM}")
-    );
-    assert!(report.findings[0].fixes[0].caution.is_none());
+    let delete = &report.findings[0].fixes[1];
+    assert_eq!(delete.steps[0].action.argv().join(" "), format!("iptables-nft -D INPUT {RANDOM}"));
+    assert!(delete.caution.is_none() && delete.applicability == Applicability::Weakens);
 }
 
 #[test]
@@ -82,6 +80,8 @@ fn kinds_by_their_conditions() {
         (over(Match::Limit { rate: "5/second".into(), over: true }), "netfilter.rate_limit"),
         (over(Match::Connlimit { count: 3, over: true }), "netfilter.connlimit"),
         (over(Match::Quota { bytes: 3, over: true }), "netfilter.quota"),
+        (over(Match::Named { name: "q".into(), quota: true }), "netfilter.quota"),
+        (over(Match::Named { name: "l".into(), quota: false }), "netfilter.rate_limit"),
         (over(Match::CtState(vec!["INVALID".into()])), "conntrack.invalid_drop"),
         (rule("...", RuleVerdict::Reject, Some(0), tcp80()), "netfilter.reject_rule"),
     ];
@@ -116,7 +116,7 @@ fn a_policy_is_a_fault_only_where_it_costs_the_probes() {
     let fix = &world.report().findings[0].fixes[0];
     assert_eq!(
         fix.steps[0].action.argv().join(" "),
-        "iptables-nft -I INPUT 1 -p tcp -m tcp --dport 80 -j ACCEPT"
+        "iptables-nft -A INPUT -s 10.0.0.1/32 -d 10.0.0.2/32 -p tcp -m tcp --dport 80 -j ACCEPT"
     );
 }
 
@@ -129,19 +129,24 @@ fn the_fix_of_a_policy_lets_both_directions_pass_and_can_be_taken_back() {
         world.chain(SERVER, chain, &[]).after(SERVER, |s| policy_counts(s, 50));
         world.probe("tcp://10.0.0.2:80", 50, 50);
         let fix = world.report().findings[0].fixes[0].clone();
-        assert!(fix.caution.is_some());
+        assert_eq!(fix.applicability, Applicability::Safe);
         fix.steps.iter().map(|s| s.action.argv().join(" ")).collect::<Vec<_>>()
     };
     assert_eq!(
         fix(Hook::Prerouting, Tool::IptablesNft),
-        ["iptables-nft -I CHAIN 1 -p tcp -m tcp --dport 80 -j ACCEPT"]
+        ["iptables-nft -A CHAIN -s 10.0.0.1/32 -d 10.0.0.2/32 -p tcp -m tcp --dport 80 -j ACCEPT"]
     );
     assert_eq!(
         fix(Hook::Output, Tool::IptablesNft),
-        ["iptables-nft -I CHAIN 1 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"]
+        ["iptables-nft -A CHAIN -s 10.0.0.2/32 -d 10.0.0.1/32 -p tcp -m tcp --sport 80 -m conntrack \
+          --ctstate RELATED,ESTABLISHED -j ACCEPT"]
     );
-    // A rule that nft inserts has a handle that nobody knows beforehand.
-    assert_eq!(fix(Hook::Input, Tool::Nft), ["nft chain ip filter CHAIN { policy accept ; }"]);
+    assert_eq!(
+        fix(Hook::Input, Tool::Nft),
+        [
+            "nft -e -a add rule ip filter CHAIN ip saddr 10.0.0.1 ip daddr 10.0.0.2 tcp dport 80 counter accept"
+        ]
+    );
 }
 
 #[test]
@@ -214,7 +219,7 @@ fn fixes_made_in_turn_can_be_taken_back_in_turn() {
         let second = rule(second, RuleVerdict::Drop, Some(5), vec![Match::L4Proto(6), Match::Random(0.2)]);
         world.chain(SERVER, input(vec![random_drop(), second]), &[14, 7]);
         let report = world.report();
-        let steps = report.findings.iter().map(|f| f.fixes[0].steps[0].action.clone());
+        let steps = report.findings.iter().map(|f| f.fixes.last().unwrap().steps[0].action.clone());
         steps.map(|a| (a.argv().join(" "), a.inverse().unwrap().argv().join(" "))).collect::<Vec<_>>()
     };
     let other = rules("-p tcp -j DROP");
@@ -233,7 +238,7 @@ fn fixes_made_in_turn_can_be_taken_back_in_turn() {
 
 #[test]
 fn what_nobody_waits_for_is_dropped_in_peace() {
-    let world = |rules: Vec<Rule>, port: u16, lost: u64| {
+    let world = |rules: Vec<Rule>, port: u16, lost: u64, from: &str| {
         let mut world = World::pair();
         world.chain(SERVER, input(rules), &[9]).drops(SERVER, "NETFILTER_DROP", "nf_hook_slow", 9);
         world.probe("tcp://10.0.0.2:80", 50, lost);
@@ -241,10 +246,11 @@ fn what_nobody_waits_for_is_dropped_in_peace() {
         if let Reading::Present(log) = &mut world.observation.drops {
             log.sampled.push(DropEvent {
                 reason: "NETFILTER_DROP".into(),
+                function: "nf_hook_slow".into(),
                 netns_inode,
                 interface: Some("eth0".into()),
                 protocol: Some(17),
-                source: Some("10.0.0.1:5555".parse().unwrap()),
+                source: from.parse().ok(),
                 destination: Some(([10, 0, 0, 2], port).into()),
                 ..DropEvent::default()
             });
@@ -252,28 +258,32 @@ fn what_nobody_waits_for_is_dropped_in_peace() {
         world
     };
     let udp = || rule("-p udp -j DROP", RuleVerdict::Drop, Some(0), vec![Match::L4Proto(17)]);
-    let quiet = world(vec![udp()], 1900, 0);
+    let (stranger, client) = ("203.0.113.9:5555", "10.0.0.1:5555");
+    let quiet = world(vec![udp()], 1900, 0, stranger);
     assert_eq!(quiet.report().verdict, Verdict::Clear);
     assert_eq!(quiet.report().notes[0].status, NoteStatus::Benign);
+    // The same rule in the way of somebody in view.
+    let seen = world(vec![udp()], 1900, 0, client);
+    assert_eq!(seen.found(), ["netfilter.drop_rule @ netns:server: filter INPUT, rule 1"]);
     // Somebody has the port open.
-    let mut served = world(vec![udp()], 53, 0);
+    let mut served = world(vec![udp()], 53, 0, stranger);
     served.listens(SERVER, whydrop_model::snapshot::Protocol::Udp, "0.0.0.0:53");
     assert_eq!(served.found(), ["netfilter.drop_rule @ netns:server: filter INPUT, rule 1"]);
-    // Nothing else is under study.
-    let mut alone = world(vec![udp()], 1900, 0);
+    // Whether anything else is under study changes nothing for a stranger.
+    let mut alone = world(vec![udp()], 1900, 0, stranger);
     alone.observation.probes.clear();
-    assert_eq!(alone.found(), ["netfilter.drop_rule @ netns:server: filter INPUT, rule 1"]);
+    assert_eq!(alone.report().verdict, Verdict::Clear);
     // It hurts what is under study, or protects nothing.
     let all = rule("-j DROP", RuleVerdict::Drop, Some(0), vec![]);
-    assert_eq!(world(vec![all], 1900, 9).found().len(), 1);
+    assert_eq!(world(vec![all], 1900, 9, stranger).found().len(), 1);
     let dice = rule("...", RuleVerdict::Drop, Some(0), vec![Match::Random(0.3)]);
-    assert_eq!(world(vec![dice], 1900, 0).found().len(), 1);
+    assert_eq!(world(vec![dice], 1900, 0, stranger).found().len(), 1);
 }
 
 #[test]
 fn a_limit_for_new_connections_before_a_policy() {
     let mut limited = tcp80();
-    limited.push(Match::Other("-m tcp --tcp-flags FIN,SYN,RST,ACK SYN".into()));
+    limited.push(Match::Number { field: Field::TcpFlags, mask: 0x17, low: 2, high: 2 });
     limited.push(Match::Limit { rate: "5/second".into(), over: false });
     let mut world = World::pair();
     let mut chain = input(vec![rule("...", RuleVerdict::Accept, Some(0), limited)]);

@@ -1,8 +1,8 @@
 //! `qdisc.blackhole`: A blackhole qdisc swallows everything.
 
 use super::drops::{Class, judge_class};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -21,13 +21,13 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Qdiscs], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Qdiscs], judge };
 
 const SUMMARY: Text = text!(
     "The queue of {dev} is a blackhole and drops everything that it should send.",
     "{dev} 的队列规则是 blackhole，丢弃所有待发包。"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_class(space, &CAUSE, Class::Blackhole, SUMMARY)
 }

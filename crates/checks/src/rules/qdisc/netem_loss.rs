@@ -1,8 +1,8 @@
 //! `qdisc.netem_loss`: netem drops packets on purpose.
 
 use super::drops::{Class, judge_class};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -30,13 +30,13 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Qdiscs], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Qdiscs], judge };
 
 const SUMMARY: Text = text!(
     "The queue of {dev} throws away {share}of what it sends (netem, a test tool).",
     "{dev} 的队列规则（netem，测试工具）丢弃{share}待发包。"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_class(space, &CAUSE, Class::Netem, SUMMARY)
 }

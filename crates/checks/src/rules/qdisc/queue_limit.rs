@@ -1,8 +1,8 @@
 //! `qdisc.queue_limit`: the queue's length limit is too short.
 
 use super::drops::{Class, judge_class};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -30,13 +30,13 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Qdiscs], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Qdiscs], judge };
 
 const SUMMARY: Text = text!(
     "The queue of {dev} ({kind}) is too short and drops what does not fit.",
     "{dev} 的队列（{kind}）过短，放不下的包被丢弃。"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_class(space, &CAUSE, Class::Limit, SUMMARY)
 }

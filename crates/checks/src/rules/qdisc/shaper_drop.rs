@@ -1,8 +1,8 @@
 //! `qdisc.shaper_drop`: A rate limiter drops what exceeds its rate.
 
 use super::drops::{Class, judge_class};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -33,14 +33,13 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Qdiscs, Source::Classes], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Qdiscs, Source::Classes], judge };
 
 const SUMMARY: Text = text!(
     "The rate limiter of {dev} ({kind}) drops what exceeds its rate.",
     "{dev} 的限速器（{kind}）丢弃超过速率的包。"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_class(space, &CAUSE, Class::Shaper, SUMMARY)
 }

@@ -75,3 +75,18 @@ fn a_wrapped_counter_is_a_rise() {
     let world = with_qdiscs(vec![before], vec![qdisc("netem", 3, netem(0.3))]);
     assert_eq!(world.report().ledger.lost, 5);
 }
+
+#[test]
+fn a_short_queue_inside_of_a_shaper_that_is_not_used_up_is_short_by_itself() {
+    let tree = |drops: u32, bytes: u64| {
+        let mut root = qdisc("tbf", drops, QdiscOptions::Tbf { rate: 1_000_000, burst: 9000, limit: 90_000 });
+        (root.handle, root.stats.bytes) = (0x0001_0000, bytes);
+        let mut leaf = qdisc("pfifo", drops, QdiscOptions::Fifo { limit: 2 });
+        (leaf.parent, leaf.handle) = (0x0001_0001, 0x0010_0000);
+        vec![root, leaf]
+    };
+    let world = with_qdiscs(tree(0, 0), tree(20, 30_000));
+    assert_eq!(world.found(), ["qdisc.queue_limit @ netns:server: eth0 qdisc pfifo"]);
+    let world = with_qdiscs(tree(0, 0), tree(20, 3_000_000));
+    assert_eq!(world.found(), ["qdisc.shaper_drop @ netns:server: eth0 qdisc tbf"]);
+}

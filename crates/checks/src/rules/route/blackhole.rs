@@ -1,15 +1,17 @@
 //! `route.blackhole`: A blackhole, unreachable or prohibit route.
 
-use super::add_dropped;
-use crate::case::Space;
+use super::{endings, fit, is_quiet, peers};
 use crate::coverage::Source;
-use crate::route::{Lookup, lookup};
-use crate::rule::{Judgement, Rule, Suspect, fix};
-use crate::way::{End, Ending};
+use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::route::{Lookup, Selector, lookup};
+use crate::evidence::way::{End, Ending};
+use crate::fixes::{fix, owned};
+use crate::rule::{Judgement, Rule};
 use std::net::IpAddr;
 use whydrop_model::action::{Action, RouteSpec};
 use whydrop_model::snapshot::Route;
-use whydrop_model::{Applicability, Cause, Text, text};
+use whydrop_model::{Cause, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -20,8 +22,8 @@ pub const CAUSE: Cause = Cause {
         "到目的地的路由规定丢弃或拒绝。"
     ),
     seen_by: text!(
-        "The routing tables were searched as the kernel does it for each probed address and for the way back, and such a route is the best match.",
-        "按内核的方式为每个被探测的地址及返回方向查找路由表，最佳匹配是这样一条路由。"
+        "The routing tables were searched as the kernel does it for each wanted address and for the way back, and such a route is the best match.",
+        "按内核的方式为每个所访问的地址及返回方向查找路由表，最佳匹配是这样一条路由。"
     ),
     why_lost: text!(
         "blackhole drops silently, unreachable and prohibit answer with an ICMP error.",
@@ -35,7 +37,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Routes], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Routes], judge };
 
 const SUMMARY: Text =
     text!("A {kind} route takes the packets to {address}.", "一条 {kind} 路由吞掉了发往 {address} 的包。");
@@ -45,61 +47,60 @@ const MATCHES: Text = text!(
 );
 const DELETE: Text = text!("delete the route", "删除该路由");
 
-fn judge(space: Space<'_>) -> Judgement {
-    let mut suspects: Vec<Suspect> = vec![];
-    for way in space.case.ways.iter().filter(|way| way.lost() > 0) {
-        let met = way.ending(space, End::Refused).and_then(|ending| refused(space, &ending));
-        let Some(mut suspect) = met else { continue };
-        if let Some(known) = suspects.iter_mut().find(|s| s.finding.subject == suspect.finding.subject) {
-            known.touches.push(way.index);
-            continue;
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let mut met: Vec<(&Route, Ending)> = vec![];
+    for ending in endings(space, End::Refused) {
+        if let Lookup::Refused(route) = ending.lookup(space)
+            && met.iter().all(|(known, _)| *known != route)
+        {
+            met.push((route, ending));
         }
-        let unanswered = space.mib("Ip.OutNoRoutes");
-        if unanswered > 0 {
-            suspect = suspect.counter("Ip.OutNoRoutes", unanswered);
+    }
+    match met.is_empty() {
+        true => by_counter(space).into(),
+        false => {
+            met.into_iter().map(|(route, ending)| culprit(space, route, ending)).collect::<Vec<_>>().into()
         }
-        suspects.push(suspect.touches(vec![way.index]));
     }
-    add_dropped(space, &mut suspects, refused);
-    if suspects.is_empty() && space.case.ways.is_empty() {
-        suspects.extend(by_counter(space));
-    }
-    suspects.into()
 }
 
-fn refused(space: Space<'_>, ending: &Ending) -> Option<Suspect> {
-    let Lookup::Refused(route) = ending.lookup(space) else { return None };
-    Some(suspect(space, route, ending.to, ending.stage()).direction(ending.direction()))
-}
-
-/// Without a probe: packets were not sent for want of a way, and a refusing route takes an address that this namespace
+/// Without a flow: packets were not sent for want of a way, and a refusing route takes an address that this namespace
 /// talks to.
-fn by_counter(space: Space<'_>) -> Option<Suspect> {
+fn by_counter(space: Space<'_>) -> Option<Culprit<'_>> {
     let rise = space.mib("Ip.OutNoRoutes");
-    let neighbours = space.after.neighbours.iter().map(|n| n.ip);
-    let peers = space.after.sockets.iter().map(|s| s.remote.ip().to_canonical());
-    let mut refused =
-        neighbours.chain(peers).filter(IpAddr::is_ipv4).filter_map(|ip| match lookup(space, ip, None) {
-            Lookup::Refused(route) => Some((ip, route)),
-            _ => None,
-        });
-    let (ip, route) = refused.next().filter(|_| rise > 0)?;
-    Some(
-        suspect(space, route, ip, "route.output")
-            .packets(rise, "Ip.OutNoRoutes")
-            .counter("Ip.OutNoRoutes", rise),
-    )
+    if rise == 0 || !is_quiet(space) {
+        return None;
+    }
+    let mut refused = peers(space).filter(IpAddr::is_ipv4).filter_map(|ip| match lookup(space, ip, None) {
+        Lookup::Refused(route) => Some((ip, route)),
+        _ => None,
+    });
+    let (to, route) = refused.next()?;
+    let ending = Ending { to, from: None, incoming: None, asks: Selector::default() };
+    Some(culprit(space, route, ending).meter(rise, Count::Exact, "Ip.OutNoRoutes"))
 }
 
-fn suspect(space: Space<'_>, route: &Route, to: IpAddr, stage: &str) -> Suspect {
+fn culprit<'a>(space: Space<'a>, route: &'a Route, ending: Ending) -> Culprit<'a> {
+    let is_it = move |ending: &Ending| matches!(ending.lookup(space), Lookup::Refused(r) if r == route);
+    let subject = format!("{} {}/{}", route.kind, route.destination, route.prefix);
+    Culprit::new(space, &CAUSE, ending.stage(), Scope::Route, subject)
+        .direction(ending.direction())
+        .takes(move |loss| fit(space, loss, |_, said| matches!(said, Lookup::Refused(r) if r == route)))
+        .harms(move |flow| {
+            sure(flow.suffers() && flow.ending(space, End::Refused).is_some_and(|e| is_it(&e)))
+        })
+        .tell(move |_| story(space, route, ending.to))
+}
+
+fn story(space: Space<'_>, route: &Route, to: IpAddr) -> Story {
     let network = format!("{}/{}", route.destination, route.prefix);
-    let subject = format!("{} {network}", route.kind);
     let words: [(&str, &dyn std::fmt::Display); 4] =
         [("kind", &route.kind), ("network", &network), ("table", &route.table), ("address", &to)];
     let delete = Action::RouteDelete(RouteSpec { route: route.clone(), dev: None });
     let table = route.table.to_string();
-    Suspect::new(space, &CAUSE, stage, subject.clone(), SUMMARY.fill(&words))
+    Story::new(SUMMARY.fill(&words))
         .evidence(MATCHES.fill(&words), "routes", &["ip", "route", "show", "table", &table])
-        .exhibit(subject)
-        .fix(fix(space, DELETE.phrase(), Applicability::Safe, vec![delete]))
+        .counter("Ip.OutNoRoutes", space.mib("Ip.OutNoRoutes"))
+        .exhibit(format!("{} {network}", route.kind))
+        .fix(owned::route_there(route).unwrap_or_else(|| fix(space, DELETE.phrase(), vec![delete])))
 }

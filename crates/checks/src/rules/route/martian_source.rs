@@ -1,9 +1,12 @@
 //! `route.martian_source`: packets with impossible source addresses.
 
-use crate::case::Space;
+use super::has_loopback_source;
 use crate::coverage::Source;
+use crate::culprit::Missing;
+use crate::evidence::case::Space;
+use crate::evidence::packet::Packet;
+use crate::loss::{Loss, missing};
 use crate::rule::{Judgement, Rule};
-use crate::rules::container::route_localnet;
 use crate::rules::events::{Events, by_these_events};
 use whydrop_model::{Cause, Text, text};
 
@@ -28,8 +31,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::DropEvents], consequence_of: &["route.loop"], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents], judge };
 
 const SUMMARY: Text = text!(
     "Packets with impossible source addresses arrive and are discarded.",
@@ -40,11 +42,35 @@ const DO: Text = text!(
     "查找发送方：sysctl -w net.ipv4.conf.all.log_martians=1 会记录其链路层地址"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    let mut mine = Events::of(space, &CAUSE);
-    let loopback = Events::of(space, &route_localnet::CAUSE);
-    if route_localnet::came_from_loopback(&loopback) {
-        mine = mine.and(loopback);
-    }
-    by_these_events(space, &CAUSE, &mine, "route.input", &[], SUMMARY, DO)
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let seen = Events { stage: "route.input", counters: &[], protocol: None, summary: SUMMARY, advice: DO };
+    // What somebody sends to himself by way of a translator is that one's matter.
+    let returns = move |loss: &Loss<'_>| {
+        let flow = loss.flow.and_then(|flow| space.case.flows.get(flow));
+        flow.is_some_and(|flow| flow.returns_home())
+    };
+    let culprit = by_these_events(space, &CAUSE, seen, move |loss| is_mine(loss) && !returns(loss));
+    culprit.map(|culprit| culprit.misses(gone_on(space))).into()
+}
+
+/// The kernel has one name for a loopback address at either end (ip_route_input_slow()).
+fn is_mine(loss: &Loss<'_>) -> bool {
+    loss.is_of(CAUSE.id) || (loss.is_at_stage("route.input") && loss.event.is_some_and(has_loopback_source))
+}
+
+/// A packet of this machine that comes back to it has not gone on to where it was sent.
+fn gone_on(space: Space<'_>) -> Missing<'_> {
+    let returned = space.losses().filter(|loss| is_mine(loss)).filter_map(|loss| loss.event);
+    let packet = |event: &whydrop_model::DropEvent| {
+        Some(Packet {
+            protocol: event.protocol?,
+            source: event.source.map(|source| source.ip()),
+            destination: Some(event.destination?.ip()),
+            source_port: event.source.map(|source| source.port()),
+            destination_port: event.destination.map(|destination| destination.port()),
+            ..Packet::default()
+        })
+    };
+    let own = returned.filter(|event| event.source.is_some_and(|source| space.after.owns(source.ip())));
+    own.filter_map(packet).map(|packet| missing::at_routing(space, packet)).collect()
 }

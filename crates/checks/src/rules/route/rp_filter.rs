@@ -1,12 +1,19 @@
 //! `route.rp_filter`: reverse path filtering discards packets.
 
-use crate::case::Space;
 use crate::coverage::Source;
-use crate::route::{Lookup, lookup};
-use crate::rule::{Judgement, Rule, Suspect, fix, manual};
+use crate::culprit::{Count, Culprit, Missing, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::flow::Flow;
+use crate::evidence::packet::{Fit, Packet};
+use crate::evidence::route::{Lookup, lookup};
+use crate::fixes::{fix, manual};
+use crate::loss::Loss;
+use crate::loss::missing::{self, Frame};
+use crate::rule::{Judgement, Rule};
+use std::net::IpAddr;
 use whydrop_model::action::Action;
-use whydrop_model::snapshot::Link;
-use whydrop_model::{Applicability, Cause, Direction, Text, text};
+use whydrop_model::snapshot::{Link, Route};
+use whydrop_model::{Cause, Direction, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -35,15 +42,10 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule {
-    cause: &CAUSE,
-    needs: &[Source::Mib],
-    consequence_of: &["route.no_return_route", "route.blackhole", "route.policy_rule", "link.admin_down"],
-    judge,
-};
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Mib], judge };
 
-/// The kernel's name for these drops.
-const REASON: &str = "IP_RPFILTER";
+/// The counter of these drops.
+const COUNTER: &str = "TcpExt.IPReversePathFilter";
 /// net.ipv4.conf.*.rp_filter: 1 is strict, 2 loose.
 const STRICT: i64 = 1;
 
@@ -60,69 +62,129 @@ const WEAKER: Text = text!(
 );
 const PERSIST: Text = text!("a file in /etc/sysctl.d with this line", "在 /etc/sysctl.d 的文件中写入该行");
 
-fn judge(space: Space<'_>) -> Judgement {
-    let lost = space.mib("TcpExt.IPReversePathFilter");
-    let unanswered = unanswered(space);
-    if lost == 0 && unanswered.is_empty() {
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let lost = space.mib(COUNTER);
+    let met = space.case.flows.iter().any(|flow| is_refused(space, flow));
+    if lost == 0 && !met {
         return Judgement::default();
     }
     let (dev, was) = strict_device(space);
     let name = format!("net.ipv4.conf.{dev}.rp_filter");
-    let summary = SUMMARY.fill(&[("dev", &dev)]);
-    let mut suspect = Suspect::new(space, &CAUSE, "route.input", name.clone(), summary)
+    let culprit = Culprit::new(space, &CAUSE, "route.input", Scope::Netns, name)
         .direction(Direction::Receive)
-        .drop_events(space.drops_because(&[REASON]), REASON)
-        .touches(if lost > 0 { space.probes_through() } else { unanswered });
-    if lost > 0 {
-        suspect =
-            suspect.packets(lost, "TcpExt.IPReversePathFilter").counter("TcpExt.IPReversePathFilter", lost);
-    }
-    if let Some(cause) = refusal_of_sources(space) {
-        suspect = suspect.follows(cause);
-    }
-    if let Some(was) = was {
-        let claim = SETTING.fill(&[("dev", &dev)]);
-        let action = Action::Sysctl { name: name.clone(), value: "2".into(), was: was.to_string() };
-        let mut loose = fix(space, LOOSE.phrase(), Applicability::Safe, vec![action]);
-        loose.caution = Some(WEAKER.phrase());
-        loose.persist = Some(PERSIST.phrase());
-        suspect = suspect.evidence(claim, "sysctl", &["sysctl", &name]).fix(loose);
-    } else {
-        suspect = suspect.fix(manual(LOOSE));
-    }
-    vec![suspect].into()
-}
-
-/// Lost probes that come in on a strict interface which the way back does not use. Their ARP request is refused
-/// already, without a counter: arp_process() looks up the route back as well.
-fn unanswered(space: Space<'_>) -> Vec<usize> {
-    let ways = space.case.ways.iter().filter(|way| way.lost() > 0 && way.port.is_some());
-    let refused = ways.filter(|way| {
-        way.arrivals(space).into_iter().any(|(incoming, from, to)| {
-            let back = lookup(space, from, Some(to));
-            let elsewhere =
-                matches!(back, Lookup::Via(_, hop) if hop.link.is_some_and(|out| out != incoming));
-            elsewhere && space.after.link(incoming).is_some_and(|link| is_strict(space, link))
+        .misses(ways_back(space))
+        .takes(move |loss| match &loss.frame {
+            Some(Frame::Ip(Some(packet))) => sure(is_ignored(space, loss, packet)),
+            _ => sure(loss.is_in(space) && loss.is_of(CAUSE.id)),
         })
-    });
-    refused.map(|way| way.index).collect()
+        .harms(move |flow| match is_refused(space, flow) {
+            true => Fit::Yes,
+            false if lost > 0 && flow.suffers() && flow.visits(space) => Fit::Maybe,
+            false => Fit::No,
+        })
+        .tell(move |_| story(space, &dev, was, lost));
+    Some(if lost > 0 { culprit.meter(lost, Count::Exact, COUNTER) } else { culprit }).into()
 }
 
-/// What refuses the way back to all sources whose discarded packets were sampled: the filter then only says so first.
-fn refusal_of_sources(space: Space<'_>) -> Option<&'static [&'static str]> {
-    let inode = Some(space.target().netns_inode);
-    let sampled = space.case.drop_log().into_iter().flat_map(|log| &log.sampled);
-    let mut causes = sampled
-        .filter(|event| event.netns_inode == inode && event.reason == REASON)
-        .filter_map(|event| event.source)
-        .map(|source| match lookup(space, source.ip(), None) {
-            Lookup::Refused(_) => Some(&["route.blackhole"]),
-            Lookup::RefusedByRule(_) => Some(&["route.policy_rule"]),
-            Lookup::Missing => Some(&["route.no_return_route"]),
-            _ => None,
-        });
-    let first = causes.next()??;
-    causes.all(|cause| cause == Some(first)).then_some(first)
+fn story(space: Space<'_>, dev: &str, was: Option<i64>, lost: u64) -> Story {
+    let story = Story::new(SUMMARY.fill(&[("dev", &dev)])).counter(COUNTER, lost);
+    let Some(was) = was else { return story.fix(manual(LOOSE)) };
+    let name = format!("net.ipv4.conf.{dev}.rp_filter");
+    let action = Action::Sysctl { name: name.clone(), value: "2".into(), was: was.to_string() };
+    let mut loose = fix(space, LOOSE.phrase(), vec![action]);
+    (loose.caution, loose.persist) = (Some(WEAKER.phrase()), Some(PERSIST.phrase()));
+    story.evidence(SETTING.fill(&[("dev", &dev)]), "sysctl", &["sysctl", &name]).fix(loose)
+}
+
+/// True for a flow that suffers and comes in on a strict interface which the way back does not use. Its ARP request is
+/// refused already, without a counter: arp_process() looks up the route back as well.
+fn is_refused(space: Space<'_>, flow: &Flow<'_>) -> bool {
+    flow.suffers()
+        && flow.port.is_some()
+        && flow.arrivals(space).into_iter().any(|(incoming, from, to)| {
+            let link = space.after.link(incoming);
+            link.is_some_and(|link| is_strict(space, link) && comes_astray(space, link, from, Some(to)))
+        })
+}
+
+/// True if none of the next hops of the way back leaves by the interface by which it came
+/// (net/ipv4/fib_frontend.c:fib_info_nh_uses_dev).
+fn comes_astray(space: Space<'_>, link: &Link, from: IpAddr, to: Option<IpAddr>) -> bool {
+    let elsewhere = |route: &Route| {
+        let mut out = route.next_hops.iter().filter_map(|hop| hop.link).peekable();
+        out.peek().is_some() && out.all(|out| out != link.index)
+    };
+    from.is_ipv4() && matches!(lookup(space, from, to), Lookup::Via(route, _) if elsewhere(route))
+}
+
+/// What the filter would make of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opinion {
+    /// It does not look.
+    Off,
+    /// Its setting could not be read.
+    Unread,
+    /// It lets pass.
+    Passes,
+    /// It discards.
+    Discards,
+}
+
+/// What the filter of an interface would make of a packet that comes in by it.
+pub fn opinion(space: Space<'_>, link: &Link, from: IpAddr, to: Option<IpAddr>) -> Opinion {
+    let all = space.after.sysctl("net.ipv4.conf.all.rp_filter");
+    match own_setting(space, link).zip(all).map(|(own, all)| own.max(all)) {
+        _ if link.loopback => Opinion::Off,
+        None => Opinion::Unread,
+        Some(0) => Opinion::Off,
+        // Even the loose one wants some way back (net/ipv4/fib_frontend.c:__fib_validate_source).
+        Some(_) if matches!(lookup(space, from, to), Lookup::Missing | Lookup::Refused(_)) => {
+            Opinion::Discards
+        }
+        Some(STRICT) if comes_astray(space, link, from, to) => Opinion::Discards,
+        Some(_) => Opinion::Passes,
+    }
+}
+
+/// True for a question that arp_process() does not answer: the way back to who asks is not the one by which it came. It
+/// moves no counter.
+fn is_ignored(space: Space<'_>, loss: &Loss<'_>, packet: &Packet) -> bool {
+    let name = packet.in_interface.as_deref();
+    let came_by = space.links().find(|link| Some(link.name.as_str()) == name);
+    let decided = loss.is_in(space) && loss.hook.is_none() && loss.link.is_none() && packet.protocol == 0;
+    decided
+        && came_by.filter(|link| is_strict(space, link)).zip(packet.source).is_some_and(|(link, from)| {
+            let back = lookup(space, from, packet.destination);
+            from.is_ipv4() && matches!(back, Lookup::Via(_, hop) if hop.link != Some(link.index))
+        })
+}
+
+/// The answers to what was discarded, if none of them has a way: the filter then only says so first.
+fn ways_back(space: Space<'_>) -> Missing<'_> {
+    let discarded = space.losses().filter(|loss| loss.is_of(CAUSE.id)).filter_map(|loss| loss.event);
+    let sampled = discarded
+        .filter_map(|event| Some((event.protocol?, event.source?.ip(), event.destination.map(|to| to.ip()))));
+    let suffering = space.case.flows.iter().filter(|flow| flow.suffers());
+    let arriving = suffering.flat_map(|flow| {
+        flow.arrivals(space).into_iter().map(|(_, from, to)| (flow.protocol, from, Some(to)))
+    });
+    let ends: Vec<(u8, IpAddr, Option<IpAddr>)> = sampled.chain(arriving).collect();
+    let has_way = |(_, from, to): &(u8, IpAddr, Option<IpAddr>)| {
+        matches!(lookup(space, *from, *to), Lookup::Via(..) | Lookup::Local | Lookup::Unknown)
+    };
+    // Nobody answers what is sent to a group.
+    let to_group = |(.., to): &(u8, IpAddr, Option<IpAddr>)| to.is_some_and(|to| to.is_multicast());
+    if ends.iter().any(|end| has_way(end) || to_group(end)) {
+        return vec![];
+    }
+    let answer = |(protocol, from, to): (u8, IpAddr, Option<IpAddr>)| Packet {
+        protocol,
+        source: to,
+        destination: Some(from),
+        reply: true,
+        ..Packet::default()
+    };
+    ends.into_iter().map(|ends| missing::at_routing(space, answer(ends))).collect()
 }
 
 fn own_setting(space: Space<'_>, link: &Link) -> Option<i64> {
@@ -136,12 +198,12 @@ fn is_strict(space: Space<'_>, link: &Link) -> bool {
 }
 
 /// The interface that discards, with its own setting: the one that the kernel's drop events name, else the strict one
-/// that the way back of a lost probe does not use, else the first strict one.
+/// that the way back of a flow that suffers does not use, else the first strict one.
 fn strict_device(space: Space<'_>) -> (String, Option<i64>) {
     let strict: Vec<&Link> = space.links().filter(|link| is_strict(space, link)).collect();
-    let named = |link: &Link| space.drop_counts().any(|c| c.reason == REASON && c.link == Some(link.index));
+    let named = |link: &Link| space.losses().any(|l| l.is_of(CAUSE.id) && l.is_at(space, link.index));
     let astray = |link: &Link| {
-        let sources = space.case.ways.iter().filter(|way| way.lost() > 0).filter_map(|way| way.source);
+        let sources = space.case.flows.iter().filter(|flow| flow.suffers()).filter_map(|flow| flow.source);
         let receives = space.link_rise(link, "rx_packets") > 0;
         receives
             && sources.into_iter().any(

@@ -1,12 +1,14 @@
 //! `softnet.backlog_overflow`: the backlog of a CPU is full.
 
-use crate::case::{Case, Space};
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, fix, manual};
+use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::fixes::{fix, manual};
+use crate::loss::Loss;
+use crate::rule::{Judgement, Rule};
 use whydrop_model::action::Action;
-use whydrop_model::delta::Change;
-use whydrop_model::snapshot::SoftnetCpu;
-use whydrop_model::{Applicability, Cause, Direction, TargetKind, Text, text};
+use whydrop_model::{Cause, Direction, Fix, TargetKind, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -32,10 +34,8 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Softnet], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Softnet], judge };
 
-/// The kernel's name for these drops.
-const REASON: &str = "CPU_BACKLOG";
 const SETTING: &str = "net.core.netdev_max_backlog";
 
 const SUMMARY: Text = text!(
@@ -49,50 +49,77 @@ const PERSIST: Text = text!("a file in /etc/sysctl.d with this line", "在 /etc/
 /// Doubling is the usual first step; the queue costs memory only while it is full.
 const FACTOR: i64 = 2;
 
-fn judge(space: Space<'_>) -> Judgement {
-    let events = space.drops_because(&[REASON]);
-    let machine = dropped(space.case);
-    let is_host = space.target().kind == TargetKind::Host;
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let machine = space.case.backlog_drops();
+    let events = space.losses().any(|loss| loss.is_of(CAUSE.id));
+    let namespaced = space.case.drop_log().is_some_and(|log| log.knows_namespaces());
     // A container is charged only with what the kernel itself assigns to it.
-    let lost = match (is_host, space.case.drop_log()) {
-        (true, None) => machine,
-        (true, Some(log)) if !log.knows_namespaces() => machine,
-        _ => events,
-    };
-    if lost == 0 {
+    let counted = (space.target().kind == TargetKind::Host && !namespaced).then_some(machine);
+    if space.case.limits_flows() || space.case.starves() || (!events && counted.unwrap_or(0) == 0) {
         return Judgement::default();
     }
-    let mut suspect = Suspect::new(space, &CAUSE, "softnet.backlog", SETTING.to_owned(), SUMMARY.phrase())
+    let culprit = Culprit::new(space, &CAUSE, "softnet.backlog", Scope::Netns, SETTING.to_owned())
         .direction(Direction::Receive)
-        .packets(lost, if events > 0 { "drop events" } else { "softnet_stat" })
-        .drop_events(events, REASON)
-        .touches(space.probes_through());
-    if machine > 0 {
-        suspect = suspect.evidence(
-            ROSE.fill(&[("n", &machine)]),
-            "softnet_stat",
-            &["cat", "/proc/net/softnet_stat"],
-        );
+        .takes(move |loss: &Loss<'_>| sure(loss.is_in(space) && loss.is_of(CAUSE.id)))
+        .harms(move |flow| if flow.suffers() && flow.visits(space) { Fit::Maybe } else { Fit::No })
+        .tell(move |_| {
+            let story = Story::new(SUMMARY.phrase()).fix(raise(space));
+            match machine {
+                0 => story,
+                n => story.evidence(
+                    ROSE.fill(&[("n", &n)]),
+                    "softnet_stat",
+                    &["cat", "/proc/net/softnet_stat"],
+                ),
+            }
+        });
+    match counted {
+        Some(counted) => vec![culprit.meter(counted, Count::Exact, "softnet_stat")].into(),
+        None => vec![culprit].into(),
     }
-    suspect = match space.after.sysctl(SETTING) {
-        Some(was) => {
-            let value = was.saturating_mul(FACTOR).to_string();
-            let action = Action::Sysctl { name: SETTING.into(), value, was: was.to_string() };
-            let mut raise = fix(space, RAISE.phrase(), Applicability::Safe, vec![action]);
-            raise.persist = Some(PERSIST.phrase());
-            suspect.fix(raise)
-        }
-        None => suspect.fix(manual(RAISE)),
-    };
-    vec![suspect].into()
 }
 
-/// Rise of the second column over all CPUs.
-pub fn dropped(case: Case<'_>) -> u64 {
-    let [before, after] = &case.observation.machine;
-    let rise = |cpu: &SoftnetCpu| {
-        let old = before.softnet.iter().find(|c| c.cpu == cpu.cpu).map(|c| c.dropped);
-        Change::of(old, Some(cpu.dropped)).risen()
-    };
-    after.softnet.iter().map(rise).sum()
+fn raise(space: Space<'_>) -> Fix {
+    let Some(was) = space.after.sysctl(SETTING) else { return manual(RAISE) };
+    let value = was.saturating_mul(FACTOR).to_string();
+    let action = Action::Sysctl { name: SETTING.into(), value, was: was.to_string() };
+    let mut raise = fix(space, RAISE.phrase(), vec![action]);
+    raise.persist = Some(PERSIST.phrase());
+    raise
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use whydrop_model::Verdict;
+    use whydrop_model::snapshot::SoftnetCpu;
+
+    #[test]
+    fn a_namespace_is_charged_with_its_own_drops_only() {
+        let mut world = World::pair();
+        world.drops(SERVER, "CPU_BACKLOG", "enqueue_to_backlog", 6);
+        assert_eq!(world.found(), ["softnet.backlog_overflow @ netns:server: net.core.netdev_max_backlog"]);
+        assert_eq!((world.report().ledger.lost, world.report().ledger.unexplained), (6, 0));
+
+        let mut world = World::pair();
+        world.observation.machine[1].softnet = whydrop_model::Reading::Present(vec![softnet(9)]);
+        world.observation.machine[0].softnet = whydrop_model::Reading::Present(vec![softnet(0)]);
+        assert_eq!(
+            world.report().verdict,
+            Verdict::Clear,
+            "the machine's counter says nothing of a container"
+        );
+    }
+
+    fn softnet(dropped: u64) -> whydrop_model::snapshot::SoftnetCpu {
+        SoftnetCpu {
+            cpu: 0,
+            processed: 1,
+            dropped,
+            time_squeeze: 0,
+            flow_limit: 0,
+            received_rps: Some(0),
+            backlog: Some(0),
+        }
+    }
 }

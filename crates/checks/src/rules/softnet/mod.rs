@@ -1,3 +1,4 @@
 //! The per-CPU queues before the stack.
 
 pub mod backlog_overflow;
+pub mod flow_limit;

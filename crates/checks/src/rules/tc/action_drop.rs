@@ -1,8 +1,8 @@
 //! `tc.action_drop`: A tc filter with action drop.
 
 use super::{Found, judge_filters};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -30,11 +30,10 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Filters, Source::Qdiscs], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Filters, Source::Qdiscs], judge };
 
 const SUMMARY: Text = text!("A tc filter on {dev} drops {way} packets.", "{dev} 上的 tc 过滤器丢弃{way}包。");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_filters(space, &CAUSE, Found::Action, SUMMARY)
 }

@@ -1,8 +1,8 @@
 //! `tc.bpf_drop`: A BPF program attached with tc drops.
 
 use super::{Found, judge_filters};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -33,12 +33,11 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Filters, Source::Qdiscs], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Filters, Source::Qdiscs], judge };
 
 const SUMMARY: Text =
     text!("A BPF program on {dev} drops {way} packets.", "{dev} 上的 BPF 程序丢弃{way}包。");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_filters(space, &CAUSE, Found::Bpf, SUMMARY)
 }

@@ -2,12 +2,18 @@
 
 pub mod action_drop;
 pub mod bpf_drop;
+pub mod bpf_mangle;
+pub mod mirred_redirect;
 pub mod police;
 #[cfg(test)]
 mod tests;
 
-use crate::case::Space;
-use crate::rule::{Judgement, Suspect, fill_words, manual};
+use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::fixes::manual;
+use crate::loss::{Kind, Loss};
+use crate::rule::{Judgement, fill_words};
 use whydrop_model::action::TC_INGRESS;
 use whydrop_model::delta::Change;
 use whydrop_model::shell::sanitize;
@@ -38,40 +44,24 @@ enum Found {
     Bpf,
 }
 
-/// The cause of drops by the filters of a device in one direction, if only one kind of them can drop.
-pub fn cause_at(space: Space<'_>, link: u32, transmits: bool) -> Option<&'static str> {
-    let here = |f: &&TcFilter| f.link == link && (side(f.parent) == "egress") == transmits;
-    let filters: Vec<&TcFilter> = space.after.filters.iter().filter(here).collect();
-    let acts = |kind: &str| filters.iter().flat_map(|f| &f.actions).any(|action| action.kind == kind);
-    let programs = filters.iter().any(|f| f.kind == "bpf");
-    let kinds = [
-        // A program attached by tcx is no filter: nothing else drops on arrival where there is none.
-        (programs || (filters.is_empty() && !transmits), bpf_drop::CAUSE.id),
-        (acts("gact"), action_drop::CAUSE.id),
-        (acts("police"), police::CAUSE.id),
-    ];
-    let mut found = kinds.into_iter().filter(|(there, _)| *there).map(|(_, cause)| cause);
-    found.next().filter(|_| space.after.filters.is_present() && found.next().is_none())
-}
-
-fn judge_filters(space: Space<'_>, cause: &'static Cause, found: Found, summary: Text) -> Judgement {
+fn judge_filters<'a>(space: Space<'a>, cause: &'static Cause, found: Found, summary: Text) -> Judgement<'a> {
     let links = space.links();
-    let suspects = links.flat_map(|link| match found {
-        Found::Bpf => by_program(space, cause, link, summary).into_iter().collect::<Vec<_>>(),
+    let culprits = links.flat_map(|link| match found {
+        Found::Bpf => by_program(space, cause, link, summary),
         _ => by_action(space, cause, link, found, summary),
     });
-    suspects.collect::<Vec<_>>().into()
+    culprits.collect::<Vec<_>>().into()
 }
 
-fn by_action(
-    space: Space<'_>,
+fn by_action<'a>(
+    space: Space<'a>,
     cause: &'static Cause,
-    link: &Link,
+    link: &'a Link,
     found: Found,
     summary: Text,
-) -> Vec<Suspect> {
+) -> Vec<Culprit<'a>> {
     let mut out = vec![];
-    for filter in space.after.filters.iter().filter(|f| f.link == link.index) {
+    for filter in filters(space, link) {
         for (index, action) in filter.actions.iter().enumerate() {
             let kind = match action.kind.as_str() {
                 "gact" if action.verdict.as_deref().is_some_and(|v| v.contains("drop")) => Found::Action,
@@ -79,18 +69,22 @@ fn by_action(
                 _ => continue,
             };
             let lost = rise(space, filter, index, action);
-            if kind != found || lost == 0 {
+            if kind != found {
                 continue;
             }
-            let suspect = suspect(space, cause, link, filter.parent, Some(filter), summary);
-            let show = ["tc", "-s", "filter", "show", "dev", link.name.as_str(), side(filter.parent)];
-            let claim = DROPPED.fill(&[("n", &lost)]);
-            out.push(
-                suspect
-                    .packets(lost, "tc action")
-                    .evidence(claim, "tc action", &show)
-                    .drop_events(space.drops_because(&[reason(filter.parent)]), reason(filter.parent)),
-            );
+            let at = At { space, link, parent: filter.parent, filter: Some(filter) };
+            let culprit = at.culprit(cause, lost, move || {
+                let show = ["tc", "-s", "filter", "show", "dev", link.name.as_str(), side(filter.parent)];
+                let story = at.story(summary);
+                match lost.filter(|n| *n > 0) {
+                    Some(n) => story.evidence(DROPPED.fill(&[("n", &n)]), "tc action", &show),
+                    None => story,
+                }
+            });
+            out.push(match lost {
+                Some(lost) => culprit.meter(lost, Count::Exact, "tc action"),
+                None => culprit,
+            });
         }
     }
     out
@@ -98,91 +92,156 @@ fn by_action(
 
 /// Drops of clsact that no action counted belong to a program; so do the kernel's drop events where no clsact counts
 /// them (tcx).
-fn by_program(space: Space<'_>, cause: &'static Cause, link: &Link, summary: Text) -> Option<Suspect> {
-    let filters = || space.after.filters.iter().filter(|f| f.link == link.index);
-    let by_actions: u64 =
-        filters().flat_map(|f| f.actions.iter().enumerate().map(move |(i, a)| rise(space, f, i, a))).sum();
-    let hook = space.after.qdiscs.iter().find(|q| q.link == link.index && q.parent == TC_INGRESS);
-    let counted = hook.map_or(0, |q| space.qdisc_drops(q)).saturating_sub(by_actions);
-    let at = |reason: &str| -> u64 {
-        let here = space.drop_counts().filter(|c| c.reason == reason && c.link == Some(link.index));
-        here.map(|c| c.drops).sum()
-    };
-    let (ingress, egress) = (at("TC_INGRESS"), at("TC_EGRESS"));
-    // TC_EGRESS is also the reason of drops inside queues: only TC_INGRESS speaks for a program that is not listed.
-    let program = filters().find(|f| f.kind == "bpf");
-    let lost = match program {
-        Some(_) => counted.max((ingress + egress).saturating_sub(by_actions)),
-        None => ingress.saturating_sub(by_actions).saturating_sub(counted),
-    };
-    if lost == 0 {
-        return None;
-    }
-    let parent = program.map_or(CLSACT_INGRESS, |f| f.parent);
-    let mut out = suspect(space, cause, link, parent, program, summary)
-        .packets(lost, if counted > 0 { "clsact drops" } else { "drop events" })
-        .drop_events(ingress + egress, reason(parent));
-    if let Some(hook) = hook.filter(|_| counted > 0) {
-        let words: [(&str, &dyn std::fmt::Display); 3] =
-            [("kind", &hook.kind), ("dev", &link.name), ("n", &counted)];
-        out = out.evidence(
-            HOOK_DROPPED.fill(&words),
-            "qdisc counter",
-            &["tc", "-s", "qdisc", "show", "dev", &link.name],
-        );
-    }
-    Some(out)
-}
-
-fn suspect(
-    space: Space<'_>,
+fn by_program<'a>(
+    space: Space<'a>,
     cause: &'static Cause,
-    link: &Link,
-    parent: u32,
-    filter: Option<&TcFilter>,
+    link: &'a Link,
     summary: Text,
-) -> Suspect {
-    let transmits = side(parent) == "egress";
-    let way = match transmits {
-        true => Phrase { en: "outgoing".into(), zh: "出站".into() },
-        false => Phrase { en: "incoming".into(), zh: "入站".into() },
-    };
-    let subject = match filter {
-        Some(f) => format!("{} {}, filter pref {}", link.name, side(parent), f.preference),
-        None => format!("{} {}", link.name, side(parent)),
-    };
-    let summary = fill_words(summary, &[("dev", &Phrase::same(link.name.as_str())), ("way", &way)]);
-    let stage = if transmits { "tc.egress" } else { "tc.ingress" };
-    let mut out = Suspect::new(space, cause, stage, subject, summary)
-        .direction(if transmits { Direction::Transmit } else { Direction::Receive })
-        .on(link.index)
-        .touches(space.probes_via(link.index))
-        .fix(manual(DELETE));
-    if let Some(program) = filter.and_then(|f| f.program.as_ref()) {
-        out = out.exhibit(sanitize(program, MAX_NAME));
+) -> Vec<Culprit<'a>> {
+    let actions =
+        filters(space, link).flat_map(|f| f.actions.iter().enumerate().map(move |(i, a)| (f, i, a)));
+    let by_actions: u64 = actions.map(|(f, i, a)| rise(space, f, i, a).unwrap_or(0)).sum();
+    let hook = space.after.qdiscs.iter().find(|q| q.link == link.index && q.parent == TC_INGRESS);
+    let counted = hook.filter(|_| space.before.qdiscs.is_present());
+    let counted = counted.map(|q| space.qdisc_drops(q).saturating_sub(by_actions));
+    let programs = || filters(space, link).filter(|f| f.kind == "bpf");
+    let mut places: Vec<(u32, Option<&'a TcFilter>)> = vec![];
+    for program in programs() {
+        if !places.iter().any(|(parent, _)| side(*parent) == side(program.parent)) {
+            places.push((program.parent, Some(program)));
+        }
     }
-    out
+    // TC_EGRESS is also the reason of drops inside queues: only TC_INGRESS speaks for a program that is not listed.
+    let arrived =
+        space.losses().filter(|loss| loss.is_at(space, link.index) && loss.is_at_stage("tc.ingress"));
+    let arrived: u64 = arrived.map(|loss| loss.packets).sum();
+    // An action whose counter is not known may have taken them.
+    let blind =
+        |action: &TcAction| matches!(action.kind.as_str(), "gact" | "police") && action.stats.is_none();
+    let counts = !filters(space, link).any(|f| side(f.parent) == "ingress" && f.actions.iter().any(blind));
+    if places.is_empty() && counts && arrived > by_actions + counted.unwrap_or(0) {
+        places.push((CLSACT_INGRESS, None));
+    }
+    let alone = places.len() == 1;
+    let culprits = places.into_iter().map(|(parent, filter)| {
+        let at = At { space, link, parent, filter };
+        let lost = counted.filter(|_| filter.is_some());
+        // What the kernel reports although clsact counted nothing is no less this program's.
+        let unseen = lost == Some(0) && arrived > by_actions && !at.transmits();
+        let culprit = at.culprit(cause, lost, move || {
+            let story = at.story(summary);
+            match hook.zip(lost.filter(|n| *n > 0)) {
+                Some((hook, n)) => story.evidence(
+                    HOOK_DROPPED.fill(&[("kind", &hook.kind), ("dev", &link.name), ("n", &n)]),
+                    "qdisc counter",
+                    &["tc", "-s", "qdisc", "show", "dev", &link.name],
+                ),
+                None => story,
+            }
+        });
+        // One counter for both directions: with a program on each side it limits either.
+        let count = if alone { Count::Exact } else { Count::AtMost };
+        match lost.filter(|_| !unseen) {
+            Some(lost) => culprit.meter(lost, count, "clsact drops"),
+            None => culprit,
+        }
+    });
+    culprits.collect()
 }
 
-fn side(parent: u32) -> &'static str {
+fn filters<'a>(space: Space<'a>, link: &'a Link) -> impl Iterator<Item = &'a TcFilter> {
+    space.after.filters.iter().filter(|f| f.link == link.index)
+}
+
+/// Where a filter stands, or a program that is none.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    space: Space<'a>,
+    link: &'a Link,
+    parent: u32,
+    filter: Option<&'a TcFilter>,
+}
+
+impl<'a> At<'a> {
+    fn side(self) -> &'static str {
+        side(self.parent)
+    }
+
+    fn transmits(self) -> bool {
+        self.side() == "egress"
+    }
+
+    fn stage(self) -> &'static str {
+        if self.transmits() { "tc.egress" } else { "tc.ingress" }
+    }
+
+    /// `lost` is what its counter says; none if that is not known.
+    fn culprit(self, cause: &'static Cause, lost: Option<u64>, tell: impl Fn() -> Story + 'a) -> Culprit<'a> {
+        let Self { space, link, filter, .. } = self;
+        let subject = match filter {
+            Some(f) => format!("{} {}, filter pref {}", link.name, self.side(), f.preference),
+            None => format!("{} {}", link.name, self.side()),
+        };
+        let direction = if self.transmits() { Direction::Transmit } else { Direction::Receive };
+        Culprit::new(space, cause, self.stage(), Scope::Rule, subject)
+            .direction(direction)
+            .on(link.index)
+            .takes(move |loss| self.takes(loss))
+            .harms(move |flow| {
+                let met = lost.is_some_and(|n| n > 0) && flow.suffers();
+                sure(
+                    met && (!self.transmits() && flow.passes(space, link.index)
+                        || self.transmits() && flow.leaves_by(space, link.index)),
+                )
+            })
+            .tell(move |_| tell())
+    }
+
+    fn takes(self, loss: &Loss<'a>) -> Fit {
+        let here = loss.is_at(self.space, self.link.index);
+        // Kernels without reasons only know the function, which is that of the stack's entrance.
+        let nameless = loss.kind == Kind::MayBeHarm && loss.is_at_stage("link.receive") && !self.transmits();
+        match here {
+            true if loss.is_at_stage(self.stage()) => Fit::Yes,
+            true if nameless || loss.kind == Kind::Imagined => Fit::Maybe,
+            _ => Fit::No,
+        }
+    }
+
+    fn story(self, summary: Text) -> Story {
+        let way = match self.transmits() {
+            true => Phrase { en: "outgoing".into(), zh: "出站".into() },
+            false => Phrase { en: "incoming".into(), zh: "入站".into() },
+        };
+        let words = [("dev", &Phrase::same(self.link.name.as_str())), ("way", &way)];
+        let story = Story::new(fill_words(summary, &words)).fix(manual(DELETE));
+        match self.filter.and_then(|f| f.program.as_ref()) {
+            Some(program) => story.exhibit(sanitize(program, MAX_NAME)),
+            None => story,
+        }
+    }
+}
+
+/// The side of its interface on which a filter hangs: `ingress` or `egress`.
+pub fn side(parent: u32) -> &'static str {
     match parent {
         CLSACT_INGRESS | TC_INGRESS | 0xffff_0000 => "ingress",
         _ => "egress",
     }
 }
 
-fn reason(parent: u32) -> &'static str {
-    if side(parent) == "ingress" { "TC_INGRESS" } else { "TC_EGRESS" }
-}
-
-/// Rise of an action's drop counter in the window.
-fn rise(space: Space<'_>, filter: &TcFilter, index: usize, action: &TcAction) -> u64 {
+/// Rise of an action's drop counter in the window; none if it has none, or the filters were not read before it.
+fn rise(space: Space<'_>, filter: &TcFilter, index: usize, action: &TcAction) -> Option<u64> {
+    if !space.before.filters.is_present() {
+        return None;
+    }
     let key = |f: &TcFilter| (f.link, f.parent, f.preference, f.handle);
     let before = space.before.filters.iter().find(|f| key(f) == key(filter) && f.kind == filter.kind);
     let old = before.and_then(|f| f.actions.get(index)).and_then(|a| a.stats.as_ref()).map(|s| s.drops);
-    match Change::of_u32(old, action.stats.as_ref().map(|s| s.drops)) {
+    let now = action.stats.as_ref()?.drops;
+    Some(match Change::of_u32(old, Some(now)) {
         Change::Rose(n) => n,
-        Change::Appeared(n) if before.is_none() && space.before.filters.is_present() => n,
+        Change::Appeared(n) if before.is_none() => n,
         _ => 0,
-    }
+    })
 }

@@ -1,8 +1,8 @@
 //! `tc.police`: A tc police action drops above its rate.
 
 use super::{Found, judge_filters};
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::{Cause, Text, text};
 
@@ -27,14 +27,13 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Filters, Source::Qdiscs], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Filters, Source::Qdiscs], judge };
 
 const SUMMARY: Text = text!(
     "A policer on {dev} drops {way} packets above its rate.",
     "{dev} 上的限速器（police）丢弃超速的{way}包。"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     judge_filters(space, &CAUSE, Found::Police, SUMMARY)
 }

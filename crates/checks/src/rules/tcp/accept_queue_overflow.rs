@@ -1,10 +1,13 @@
 //! `tcp.accept_queue_overflow`: the accept queue of a listener is full.
 
 use super::{TCP, name, socket_drops};
-use crate::case::Space;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, manual};
-use crate::way::Way;
+use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::fixes::manual;
+use crate::loss::{Loss, missing};
+use crate::rule::{Judgement, Rule};
 use whydrop_model::snapshot::{Protocol, Socket};
 use whydrop_model::{Cause, Direction, Text, text};
 
@@ -32,8 +35,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Mib, Source::Sockets], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Mib, Source::Sockets], judge };
 
 const SUMMARY: Text = text!(
     "The accept queue of {listener} is full: new connections are ignored.",
@@ -53,37 +55,64 @@ const ACCEPT: Text = text!(
     "让 {owner} 接受连接：检查是否挂起，增加工作进程，或提高其 listen backlog（当前 {limit}，上限 net.core.somaxconn = {max}）"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    let lost = space.mib("TcpExt.ListenOverflows");
-    if lost == 0 {
-        return Judgement::default();
-    }
+/// The counter of these drops.
+const COUNTER: &str = "TcpExt.ListenOverflows";
+
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let lost = space.mib(COUNTER);
+    (lost > 0).then(|| culprit(space, lost)).into()
+}
+
+fn culprit(space: Space<'_>, lost: u64) -> Culprit<'_> {
     let listeners: Vec<&Socket> = full_listeners(space);
     let subject = listeners.first().map_or_else(|| "TCP listener".to_owned(), |s| s.local.to_string());
+    let ports: Vec<u16> = listeners.iter().map(|s| s.local.port()).collect();
+    let meant = ports.clone();
+    // Connections that the program should have accepted.
+    let accepted = ports.iter().map(|port| missing::read_from(space, TCP, *port)).collect();
+    Culprit::new(space, &CAUSE, "tcp.accept_queue", Scope::Socket, subject)
+        .direction(Direction::Receive)
+        .meter(lost, Count::Exact, COUNTER)
+        .misses(accepted)
+        .takes(move |loss| takes(space, &ports, loss))
+        .harms(move |flow| {
+            let to_port = flow.port.is_some_and(|port| meant.is_empty() || meant.contains(&port));
+            let here = || flow.destination(space.case).is_some_and(|d| d.same(space));
+            sure(flow.suffers() && flow.protocol == TCP && to_port && here())
+        })
+        .tell(move |_| story(space, &listeners, lost))
+}
+
+/// Kernels that do not name the reason drop a SYN or a last ACK in functions that serve other ends, too.
+fn takes(space: Space<'_>, ports: &[u16], loss: &Loss<'_>) -> Fit {
+    let to_port = match loss.event.and_then(|event| event.destination) {
+        Some(to) => ports.is_empty() || ports.contains(&to.port()),
+        None => true,
+    };
+    match loss.is_in(space) && to_port {
+        true if loss.is_of(CAUSE.id) => Fit::Yes,
+        true if loss.is_at_stage("tcp.receive") && loss.place.is_some_and(|p| p.cause.is_none()) => {
+            Fit::Maybe
+        }
+        _ => Fit::No,
+    }
+}
+
+fn story(space: Space<'_>, listeners: &[&Socket], lost: u64) -> Story {
     let summary = match listeners.first() {
         Some(s) => SUMMARY.fill(&[("listener", &name(s))]),
         None => SUMMARY_ANY.phrase(),
     };
-    let ports: Vec<u16> = listeners.iter().map(|s| s.local.port()).collect();
-    let meant = |way: &&Way<'_>| {
-        let to_port = way.port.is_some_and(|port| ports.is_empty() || ports.contains(&port));
-        way.protocol == TCP && to_port && way.destination(space.case).is_some_and(|d| d.same(space))
-    };
-    let touches = space.case.ways.iter().filter(meant).map(|way| way.index).collect();
-    let mut suspect = Suspect::new(space, &CAUSE, "tcp.accept_queue", subject, summary)
-        .direction(Direction::Receive)
-        .packets(lost, "TcpExt.ListenOverflows")
-        .counter("TcpExt.ListenOverflows", lost)
-        .touches(touches);
-    for socket in &listeners {
+    let mut story = Story::new(summary).counter(COUNTER, lost);
+    for socket in listeners {
         let words: [(&str, &dyn std::fmt::Display); 3] =
             [("listener", &name(socket)), ("waiting", &socket.receive_queue), ("limit", &socket.send_queue)];
         if is_full(socket) {
-            suspect = suspect.evidence(FULL.fill(&words), "sockets", &["ss", "-lnt"]);
+            story = story.evidence(FULL.fill(&words), "sockets", &["ss", "-lnt"]);
         }
         let drops = socket_drops(space, socket);
         if drops > 0 {
-            suspect = suspect.evidence(DROPS.fill(&[("n", &drops)]), "socket drops", &["ss", "-lntm"]);
+            story = story.evidence(DROPS.fill(&[("n", &drops)]), "socket drops", &["ss", "-lntm"]);
         }
     }
     let owner = listeners.first().map_or_else(|| "the program".to_owned(), |s| name(s));
@@ -91,7 +120,7 @@ fn judge(space: Space<'_>) -> Judgement {
     let max = space.after.sysctl("net.core.somaxconn").map_or_else(|| "?".to_owned(), |n| n.to_string());
     let mut accept = manual(ACCEPT);
     accept.title = ACCEPT.fill(&[("owner", &owner), ("limit", &limit), ("max", &max)]);
-    vec![suspect.fix(accept)].into()
+    story.fix(accept)
 }
 
 /// Listeners at fault: those that are full now, else those whose own drop counter rose.

@@ -1,9 +1,11 @@
 //! `tcp.bad_checksum`: segments arrive with a wrong checksum.
 
-use crate::case::Space;
+use super::TCP;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
+use crate::evidence::damage::{self, Damage};
 use crate::rule::{Judgement, Rule};
-use crate::rules::events::by_events;
+use crate::rules::events::{Events, by_events};
 use whydrop_model::{Cause, Text, text};
 
 /// The cause.
@@ -30,7 +32,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Mib], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Mib], judge };
 
 const SUMMARY: Text =
     text!("TCP segments arrive damaged and are discarded.", "收到损坏的 TCP 报文段，已被丢弃。");
@@ -39,6 +41,17 @@ const DO: Text = text!(
     "查找损坏原因：逐个执行 ethtool -K DEV rx off tx off，再检查线缆和内存"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "tcp.receive", &["Tcp.InCsumErrors"], SUMMARY, DO)
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    // What their content or their way tells more of is another cause.
+    if matches!(damage::of(space), Some(Damage::Offload(_) | Damage::Program(..) | Damage::Wire(_))) {
+        return Judgement::default();
+    }
+    let seen = Events {
+        stage: "tcp.receive",
+        counters: &["Tcp.InCsumErrors"],
+        protocol: Some(TCP),
+        summary: SUMMARY,
+        advice: DO,
+    };
+    by_events(space, &CAUSE, seen).into()
 }

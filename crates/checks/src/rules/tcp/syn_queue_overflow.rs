@@ -1,30 +1,16 @@
 //! `tcp.syn_queue_overflow`: the queue of half-open connections is full.
 
 use super::TCP;
-use crate::case::Space;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, fix, manual};
+use crate::culprit::{Count, Culprit, Missing, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::flow::Flow;
+use crate::evidence::packet::Fit;
+use crate::fixes::{fix, manual};
+use crate::loss::missing;
+use crate::rule::{Judgement, Rule};
 use whydrop_model::action::Action;
-use whydrop_model::{Applicability, Cause, Direction, Text, text};
-
-/// Losses that keep handshakes from ending.
-const LOSSES: &[&str] = &[
-    "netfilter.drop_rule",
-    "netfilter.drop_policy",
-    "netfilter.rate_limit",
-    "qdisc.netem_loss",
-    "qdisc.shaper_drop",
-    "qdisc.queue_limit",
-    "qdisc.blackhole",
-    "route.no_return_route",
-    "route.blackhole",
-    "neigh.unresolved",
-    "neigh.wrong_lladdr",
-    "link.admin_down",
-    "link.no_carrier",
-    "tc.action_drop",
-    "tc.bpf_drop",
-];
+use whydrop_model::{Cause, Direction, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -53,7 +39,12 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Mib], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Mib], judge };
+
+/// Handshakes of so many flows are followed.
+const MOST_FLOWS: usize = 16;
+/// The flag of TCP that the first packet of a connection does not have.
+const ACK: u8 = 16;
 
 const SUMMARY: Text = text!(
     "The queue of half-open connections is full and SYN cookies are off: SYNs are ignored.",
@@ -67,7 +58,7 @@ const FIND: Text = text!(
 );
 const PERSIST: Text = text!("a file in /etc/sysctl.d with this line", "在 /etc/sysctl.d 的文件中写入该行");
 
-fn judge(space: Space<'_>) -> Judgement {
+fn judge(space: Space<'_>) -> Judgement<'_> {
     let cookies_off = space.after.sysctl("net.ipv4.tcp_syncookies") == Some(0);
     let full = space.mib("TcpExt.TCPReqQFullDrop");
     // Without cookies the last quarter of tcp_max_syn_backlog is kept for proven peers; that drop counts in
@@ -78,29 +69,43 @@ fn judge(space: Space<'_>) -> Judgement {
     if lost == 0 {
         return Judgement::default();
     }
-    let ways = || {
-        space
-            .case
-            .ways
-            .iter()
-            .filter(|w| w.protocol == TCP && w.destination(space.case).is_some_and(|d| d.same(space)))
-    };
-    let mut suspect = Suspect::new(space, &CAUSE, "tcp.syn_queue", "SYN queue".to_owned(), SUMMARY.phrase())
+    let counter = if full > 0 { "TcpExt.TCPReqQFullDrop" } else { "TcpExt.ListenDrops" };
+    let culprit = Culprit::new(space, &CAUSE, "tcp.syn_queue", Scope::Netns, "SYN queue".to_owned())
         .direction(Direction::Receive)
-        .packets(lost, if full > 0 { "TcpExt.TCPReqQFullDrop" } else { "TcpExt.ListenDrops" })
-        .counter(if full > 0 { "TcpExt.TCPReqQFullDrop" } else { "TcpExt.ListenDrops" }, lost)
-        .touches(ways().map(|way| way.index).collect());
-    if cookies_off {
-        let name = "net.ipv4.tcp_syncookies";
-        let action = Action::Sysctl { name: name.into(), value: "1".into(), was: "0".into() };
-        let mut on = fix(space, ON.phrase(), Applicability::Safe, vec![action]);
-        on.persist = Some(PERSIST.phrase());
-        suspect = suspect.evidence(OFF.phrase(), "sysctl", &["sysctl", name]).fix(on);
+        .meter(lost, Count::Exact, counter)
+        .misses(handshakes(space, lost))
+        .takes(move |loss| {
+            let refused = loss.is_at_stage("tcp.receive") && loss.place.is_some_and(|p| p.cause.is_none());
+            let opens = loss.count.and_then(|count| count.tcp_flags).is_none_or(|flags| flags & ACK == 0);
+            if loss.is_in(space) && refused && opens { Fit::Maybe } else { Fit::No }
+        })
+        .harms(move |flow| sure(flow.suffers() && arrives(space, flow)))
+        .tell(move |_| {
+            let story = Story::new(SUMMARY.phrase()).counter(counter, lost);
+            let story = if cookies_off { switch_on(space, story) } else { story };
+            story.fix(manual(FIND))
+        });
+    Some(culprit).into()
+}
+
+fn switch_on(space: Space<'_>, story: Story) -> Story {
+    let name = "net.ipv4.tcp_syncookies";
+    let action = Action::Sysctl { name: name.into(), value: "1".into(), was: "0".into() };
+    let mut on = fix(space, ON.phrase(), vec![action]);
+    on.persist = Some(PERSIST.phrase());
+    story.evidence(OFF.phrase(), "sysctl", &["sysctl", name]).fix(on)
+}
+
+fn arrives(space: Space<'_>, flow: &Flow<'_>) -> bool {
+    flow.protocol == TCP && flow.destination(space.case).is_some_and(|d| d.same(space))
+}
+
+/// The rest of the handshakes of flows in trouble, if so few SYNs found no room that those can have filled the queue.
+fn handshakes(space: Space<'_>, lost: u64) -> Missing<'_> {
+    let waiting = || space.case.flows.iter().filter(|flow| flow.suffers() && arrives(space, flow));
+    let own: u64 = waiting().map(|flow| flow.attempts).sum();
+    if lost > own {
+        return vec![];
     }
-    // So few that whydrop's own SYNs, whose handshakes a loss kept from ending, can have filled the queue.
-    let own: u64 = ways().map(|way| way.probe.transmitted).sum();
-    if lost <= own {
-        suspect = suspect.follows(LOSSES);
-    }
-    vec![suspect.fix(manual(FIND))].into()
+    waiting().take(MOST_FLOWS).flat_map(|flow| missing::on_way(space.case, flow, |_| true)).collect()
 }

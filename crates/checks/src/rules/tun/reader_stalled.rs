@@ -1,9 +1,9 @@
 //! `tun.reader_stalled`: the program behind a tun or tap device does not read.
 
-use crate::case::Space;
 use crate::coverage::Source;
+use crate::evidence::case::Space;
 use crate::rule::{Judgement, Rule};
-use crate::rules::events::by_events;
+use crate::rules::events::{Events, by_events};
 use whydrop_model::{Cause, Text, text};
 
 /// The cause.
@@ -30,7 +30,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents], judge };
 
 const SUMMARY: Text =
     text!("The program behind a tun device does not read fast enough.", "tun 设备背后的程序读取不够快。");
@@ -39,6 +39,20 @@ const DO: Text = text!(
     "检查设备背后的程序是否停止或缺少 CPU；针对突发可提高 txqueuelen"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    by_events(space, &CAUSE, "tun.transmit", &[], SUMMARY, DO)
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let seen = Events { stage: "tun.transmit", counters: &[], protocol: None, summary: SUMMARY, advice: DO };
+    by_events(space, &CAUSE, seen).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+
+    #[test]
+    fn a_full_ring_is_its_reader_s() {
+        let mut world = World::pair();
+        world.drops(SERVER, "FULL_RING", "tun_net_xmit", 5);
+        assert_eq!(world.found(), ["tun.reader_stalled @ netns:server: eth0"]);
+        assert_eq!(world.report().ledger.lost, 5);
+    }
 }

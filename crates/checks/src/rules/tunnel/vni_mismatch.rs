@@ -1,13 +1,19 @@
 //! `tunnel.vni_mismatch`: the two ends of a tunnel use different ids.
 
-use crate::case::Space;
+use super::{between, odd_ones, unjoined};
 use crate::coverage::Source;
-use crate::reconcile::BY_EVENTS;
-use crate::rule::{Judgement, Rule, Suspect, manual};
-use crate::rules::events::{Events, payload};
+use crate::culprit::{Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::evidence::tunnel::{Pair, Tunnel};
+use crate::fixes::manual;
+use crate::loss::Loss;
+use crate::loss::death::payload;
+use crate::rule::{Judgement, Rule};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use whydrop_model::snapshot::Link;
-use whydrop_model::{Cause, Direction, DropEvent, NoteStatus, Text, text};
+use whydrop_model::{Cause, Direction, DropEvent, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -36,8 +42,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::DropEvents, Source::Links], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::DropEvents, Source::Links], judge };
 
 /// Where it happens.
 const STAGE: &str = "tunnel.receive";
@@ -53,6 +58,14 @@ const SUMMARY: Text = text!(
 const SUMMARY_ANY: Text = text!(
     "VXLAN frames arrive with an id that no device here has.",
     "到达的 VXLAN 帧所带的标识在本机没有对应的设备。"
+);
+const SUMMARY_BOTH: Text = text!(
+    "{dev} has the id {own}, and the other end, {there} of {target}, has {vni}.",
+    "{dev} 的标识为 {own}，而对端（{target} 的 {there}）的标识为 {vni}。"
+);
+const IDS: Text = text!(
+    "each of the two sends to the other, {dev} with {own}, {there} of {target} with {vni}",
+    "两端互相发往对方，{dev} 使用 {own}，{target} 的 {there} 使用 {vni}"
 );
 const OTHER: Text = text!(
     "{dev} is the tunnel to {sender} and has the id {own}",
@@ -71,68 +84,151 @@ const SHARED: Text = text!(
     "有 {n} 个发往组播组的 VXLAN 帧带有本机未使用的标识：该组由多个网络共用"
 );
 
-fn judge(space: Space<'_>) -> Judgement {
-    let events = Events::of(space, &CAUSE);
-    let (mut out, total) = (Judgement::default(), events.total());
-    if total == 0 {
-        return out;
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let mut senders: BTreeMap<IpAddr, u32> = BTreeMap::new();
+    let (mut shared, mut nameless) = (false, false);
+    for loss in space.losses().filter(|loss| loss.is_of(CAUSE.id)) {
+        match loss.event {
+            Some(event) if is_shared(event) => shared = true,
+            Some(event) => match event.source.zip(vni(event)) {
+                Some((source, vni)) => {
+                    senders.entry(source.ip()).or_insert(vni);
+                }
+                None => nameless = true,
+            },
+            None => nameless |= loss.alike.is_empty(),
+        }
     }
-    let shared = |event: &&DropEvent| event.destination.is_some_and(|to| to.ip().is_multicast());
-    if !events.sampled.is_empty() && events.sampled.iter().all(shared) {
-        out.note(space, &CAUSE, NoteStatus::Benign, STAGE, SHARED.fill(&[("n", &total)]));
-        out.excuse(space, STAGE, total);
-        return out;
+    let pairs = odd_ones(space, strangers);
+    // Where both ends are in view they are compared, and it is told at one of them.
+    let ends = |sender: IpAddr| Tunnel::all(space.case).filter(move |end| end.space.after.owns(sender));
+    let told =
+        |sender: &IpAddr| ends(*sender).any(|end| strangers(end).iter().any(|there| there.space.same(space)));
+    let known = senders.into_iter().filter(|(sender, _)| !told(sender));
+    let mut out: Vec<Culprit<'_>> = known.map(|(sender, vni)| culprit(space, sender, vni)).collect();
+    out.extend(pairs.into_iter().filter_map(|(here, others)| differing(here, others)));
+    if out.is_empty() && nameless {
+        out.push(
+            at_any(space, STAGE.to_owned())
+                .at_most(ONE_SIDED)
+                .takes(move |loss| mine(space, loss, |event| !is_shared(event)))
+                .tell(|_| Story::new(SUMMARY_ANY.phrase()).fix(manual(DO))),
+        );
     }
-    let dev = events.busiest().and_then(|count| count.interface.clone()).unwrap_or_else(|| STAGE.to_owned());
-    let seen = events.sampled.iter().filter(|event| !shared(event));
-    let Some((sender, vni)) = seen.filter_map(|event| Some((event.source?.ip(), vni(event)?))).next() else {
-        let suspect = Suspect::new(space, &CAUSE, STAGE, dev, SUMMARY_ANY.phrase())
-            .direction(Direction::Receive)
-            .packets(total, BY_EVENTS)
-            .drop_events(total, events.reason())
-            .at_most(ONE_SIDED)
-            .fix(manual(DO));
-        return vec![suspect].into();
-    };
-    // Each end refuses the other's frames: one mistake, told at the end that comes first.
-    let twin = twin(space, sender);
-    if twin.is_some_and(|there| comes_before(there, space)) {
-        out.excuse(space, STAGE, total);
-        return out;
+    if shared {
+        let of_others = at_any(space, STAGE.to_owned()).duty(SHARED);
+        out.push(of_others.takes(move |loss| mine(space, loss, is_shared)));
     }
-    let both = total + twin.map_or(0, |there| Events::of(there, &CAUSE).total());
-    let words: [(&str, &dyn std::fmt::Display); 2] = [("sender", &sender), ("vni", &vni)];
-    let device = tunnel_to(space, sender);
-    let subject = device.map_or(dev, |(link, _)| link.name.clone());
-    let mut suspect = Suspect::new(space, &CAUSE, STAGE, subject, SUMMARY.fill(&words))
-        .direction(Direction::Receive)
-        .packets(both, BY_EVENTS)
-        .drop_events(both, events.reason());
-    if let Some((link, own)) = device {
-        let words: [(&str, &dyn std::fmt::Display); 4] =
-            [("sender", &sender), ("vni", &vni), ("dev", &link.name), ("own", &own)];
+    out.into()
+}
+
+fn at_any(space: Space<'_>, subject: String) -> Culprit<'_> {
+    Culprit::new(space, &CAUSE, STAGE, Scope::Link, subject).direction(Direction::Receive)
+}
+
+/// The ends that it would be joined with but for the id.
+fn strangers(here: Tunnel<'_>) -> Vec<Tunnel<'_>> {
+    let differs = |there: &Tunnel<'_>| here.id.zip(there.id).is_some_and(|(own, other)| own != other);
+    // Others may share a group.
+    let shared = here.remotes().any(|ip| ip.is_multicast());
+    unjoined(here, |there| !shared && here.port == there.port && differs(there))
+}
+
+/// An end that has another id than those with which it should be joined.
+fn differing<'a>(here: Tunnel<'a>, others: Vec<Tunnel<'a>>) -> Option<Culprit<'a>> {
+    let there = *others.first()?;
+    let (own, vni) = (here.id?, there.id?);
+    let asked = others.clone();
+    let culprit = between(&CAUSE, here, others).takes(move |loss| {
+        let from = |event: &DropEvent, end: Space<'_>| {
+            event.source.is_some_and(|source| end.after.owns(source.ip())) && !is_shared(event)
+        };
+        let refused = |there: &Tunnel<'a>| {
+            mine(here.space, loss, |event| from(event, there.space))
+                .max(mine(there.space, loss, |event| from(event, here.space)))
+        };
+        let wanted = sure(asked.iter().any(|there| Pair(here, *there).is_asked(loss)));
+        asked.iter().map(refused).max().unwrap_or(Fit::No).max(wanted)
+    });
+    Some(culprit.tell(move |_| {
+        let words: [(&str, &dyn std::fmt::Display); 5] = [
+            ("dev", &here.link.name),
+            ("own", &own),
+            ("vni", &vni),
+            ("there", &there.link.name),
+            ("target", &there.space.target().id),
+        ];
         let mut alike = manual(ALIKE);
         alike.title = ALIKE.fill(&words);
-        suspect = suspect
-            .evidence(OTHER.fill(&words), "links", &["ip", "-d", "link", "show", "dev", &link.name])
-            .touches(space.probes_via(link.index))
-            .fix(alike);
-    } else {
-        suspect = suspect.at_most(ONE_SIDED).fix(manual(DO));
+        Story::new(SUMMARY_BOTH.fill(&words))
+            .evidence(IDS.fill(&words), "links", &["ip", "-d", "link", "show", "dev", &here.link.name])
+            .fix(alike)
+    }))
+}
+
+fn culprit(space: Space<'_>, sender: IpAddr, vni: u32) -> Culprit<'_> {
+    let device = tunnel_to(space, sender);
+    let received = space.losses().filter(|loss| loss.is_of(CAUSE.id)).find_map(|loss| loss.count);
+    let by = received.and_then(|count| count.interface.clone()).unwrap_or_else(|| STAGE.to_owned());
+    let culprit = at_any(space, device.map_or(by, |(link, _)| link.name.clone()))
+        .reaches()
+        .takes(move |loss| takes(space, sender, loss))
+        .harms(move |flow| {
+            let passes = device.is_some_and(|(link, _)| flow.passes(space, link.index));
+            if passes && flow.suffers() { Fit::Yes } else { Fit::No }
+        })
+        .tell(move |_| {
+            let words: [(&str, &dyn std::fmt::Display); 2] = [("sender", &sender), ("vni", &vni)];
+            let story = Story::new(SUMMARY.fill(&words));
+            let Some((link, own)) = device else { return story.fix(manual(DO)) };
+            let words: [(&str, &dyn std::fmt::Display); 4] =
+                [("sender", &sender), ("vni", &vni), ("dev", &link.name), ("own", &own)];
+            let mut alike = manual(ALIKE);
+            alike.title = ALIKE.fill(&words);
+            story
+                .evidence(OTHER.fill(&words), "links", &["ip", "-d", "link", "show", "dev", &link.name])
+                .fix(alike)
+        });
+    match device {
+        Some((link, _)) => culprit.on(link.index),
+        None => culprit.at_most(ONE_SIDED),
     }
-    vec![suspect].into()
 }
 
-/// The target at the other end, if it refuses frames, too.
-fn twin(space: Space<'_>, sender: IpAddr) -> Option<Space<'_>> {
-    let refuses = |there: &Space<'_>| Events::of(*there, &CAUSE).total() > 0;
-    let mut others = space.case.spaces().filter(|there| there.is_target() && !there.same(space));
-    others.find(|there| there.after.owns(sender)).filter(refuses)
+/// What this end refuses of the sender, and what was never sent through the tunnel for want of a neighbour.
+fn takes<'a>(space: Space<'a>, sender: IpAddr, loss: &Loss<'a>) -> Fit {
+    let mut at_sender = space.case.owners(sender).flat_map(|there| {
+        let own = there.links().filter_map(move |link| Tunnel::of(there, link));
+        own.filter(|end| end.remotes().any(|remote| space.after.owns(remote)))
+    });
+    if tunnel_to(space, sender).is_some_and(|(link, _)| loss.is_imagined_at(space, link.index))
+        || at_sender
+            .any(|end| loss.is_imagined_at(end.space, end.link.index) && end.id != own_id(space, sender))
+    {
+        return Fit::Yes;
+    }
+    let his = |event: &DropEvent| event.source.is_some_and(|from| from.ip() == sender);
+    mine(space, loss, |event| !is_shared(event) && his(event))
 }
 
-fn comes_before(there: Space<'_>, here: Space<'_>) -> bool {
-    let place = |space: Space<'_>| here.case.spaces().position(|other| other.same(space));
-    place(there) < place(here)
+/// Frames with an unknown id; which, the packets tell.
+fn mine(space: Space<'_>, loss: &Loss<'_>, wanted: impl Fn(&DropEvent) -> bool) -> Fit {
+    match loss.event {
+        _ if !loss.is_in(space) || !loss.is_of(CAUSE.id) => Fit::No,
+        Some(event) if wanted(event) => Fit::Yes,
+        Some(_) => Fit::No,
+        None => Fit::Maybe,
+    }
+}
+
+/// True if it was sent to a group that several overlays share.
+fn is_shared(event: &DropEvent) -> bool {
+    event.destination.is_some_and(|to| to.ip().is_multicast())
+}
+
+/// The id of the tunnel whose other end is this address.
+fn own_id<'a>(space: Space<'a>, peer: IpAddr) -> Option<&'a str> {
+    tunnel_to(space, peer).map(|(_, id)| id)
 }
 
 /// The id in the VXLAN header: its bytes 4 to 6.
@@ -142,13 +238,12 @@ fn vni(event: &DropEvent) -> Option<u32> {
     Some(u32::from_be_bytes([0, a, b, c]))
 }
 
-/// The tunnel whose other end is this address, with its id.
-fn tunnel_to(space: Space<'_>, peer: IpAddr) -> Option<(&Link, &str)> {
-    let mut tunnels = space.links().filter(|link| link.kind.as_deref() == Some("vxlan"));
-    tunnels.find_map(|link| {
-        let remote: IpAddr = link.details.get("remote")?.parse().ok()?;
-        let own = link.details.get("vni")?;
-        (remote == peer).then_some((link, own.as_str()))
+/// The tunnel that sends to this address, with its id.
+fn tunnel_to<'a>(space: Space<'a>, peer: IpAddr) -> Option<(&'a Link, &'a str)> {
+    let mut tunnels = space.links().filter_map(|link| Tunnel::of(space, link));
+    tunnels.find_map(|end| {
+        let sends = end.kind == "vxlan" && end.remotes().any(|remote| remote == peer);
+        Some((end.link, end.id?)).filter(|_| sends)
     })
 }
 

@@ -1,14 +1,16 @@
 //! `udp.rcvbuf_overflow`: A UDP receive buffer is full.
 
-use crate::case::Space;
+use super::UDP;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, manual};
+use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::fixes::manual;
+use crate::loss::{Loss, missing};
+use crate::rule::{Judgement, Rule};
 use crate::rules::tcp::{name, socket_drops};
 use whydrop_model::snapshot::{Protocol, Socket};
 use whydrop_model::{Cause, Direction, Text, text};
-
-/// IPPROTO_UDP.
-const UDP: u8 = 17;
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -34,8 +36,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Mib, Source::Sockets], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Mib, Source::Sockets], judge };
 
 const SUMMARY: Text = text!(
     "The receive buffer of {socket} is full: datagrams are thrown away.",
@@ -55,60 +56,74 @@ const READ: Text = text!(
     "让 {owner} 更快地读取，或申请更大的缓冲区（SO_RCVBUF；上限 net.core.rmem_max，已打开的套接字不受其影响）"
 );
 
-/// The kernel's name for these drops.
-const REASON: &str = "SOCKET_RCVBUFF";
+/// The counter of these drops.
+const COUNTER: &str = "Udp.RcvbufErrors";
 
-fn judge(space: Space<'_>) -> Judgement {
-    let lost = space.mib("Udp.RcvbufErrors") + space.mib6("Udp6RcvbufErrors");
-    if lost == 0 {
-        return Judgement::default();
-    }
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let lost = space.mib(COUNTER) + space.mib6("Udp6RcvbufErrors");
     let udp = space.after.sockets.iter().filter(|s| s.protocol == Protocol::Udp);
-    let dropping: Vec<(&Socket, u64)> =
-        udp.map(|s| (s, socket_drops(space, s))).filter(|(_, n)| *n > 0).collect();
     let mut left = lost;
-    let mut suspects: Vec<Suspect> = vec![];
-    for (socket, drops) in dropping {
+    let mut shares: Vec<(Option<&Socket>, u64)> = vec![];
+    for (socket, drops) in udp.map(|s| (s, socket_drops(space, s))) {
         // A socket's own counter holds other drops, too: the protocol's counter is the limit.
         let packets = drops.min(left);
         left -= packets;
-        if packets == 0 {
-            continue;
+        if packets > 0 {
+            shares.push((Some(socket), packets));
         }
-        let port = socket.local.port();
-        let meant = space.case.ways.iter().filter(|way| way.protocol == UDP && way.port == Some(port));
-        let summary = SUMMARY.fill(&[("socket", &name(socket))]);
-        let mut suspect =
-            Suspect::new(space, &CAUSE, "udp.receive_buffer", socket.local.to_string(), summary)
-                .touches(meant.filter(|way| way.visits(space)).map(|way| way.index).collect())
-                .evidence(DROPS.fill(&[("n", &drops)]), "socket drops", &["ss", "-lunm"]);
-        if let Some(limit) = socket.receive_buffer.filter(|limit| socket.receive_queue > limit / 2) {
-            let words: [(&str, &dyn std::fmt::Display); 2] =
-                [("waiting", &socket.receive_queue), ("limit", &limit)];
-            suspect = suspect.evidence(WAITING.fill(&words), "sockets", &["ss", "-lunm"]);
-        }
-        suspects.push(complete(space, suspect, packets, lost, &name(socket)));
     }
-    if left > 0 && suspects.is_empty() {
-        let subject = "UDP socket".to_owned();
-        let suspect = Suspect::new(space, &CAUSE, "udp.receive_buffer", subject, SUMMARY_ANY.phrase());
-        suspects.push(complete(space, suspect, left, lost, "the program"));
-    } else if left > 0
-        && let Some(first) = suspects.first_mut()
-    {
+    match shares.first_mut() {
         // Sockets that were closed in the window took their counters with them.
-        first.finding.packets_lost = first.finding.packets_lost.map(|n| n + left);
+        Some((_, packets)) => *packets += left,
+        None if left > 0 => shares.push((None, left)),
+        None => {}
     }
-    suspects.into()
+    shares.into_iter().map(|(socket, n)| culprit(space, socket, n, lost)).collect::<Vec<_>>().into()
 }
 
-fn complete(space: Space<'_>, suspect: Suspect, packets: u64, rise: u64, owner: &str) -> Suspect {
+fn culprit<'a>(space: Space<'a>, socket: Option<&'a Socket>, packets: u64, rise: u64) -> Culprit<'a> {
+    let subject = socket.map_or_else(|| "UDP socket".to_owned(), |socket| socket.local.to_string());
+    let port = socket.map(|socket| socket.local.port());
+    Culprit::new(space, &CAUSE, "udp.receive_buffer", Scope::Socket, subject)
+        .direction(Direction::Receive)
+        .meter(packets, Count::Exact, COUNTER)
+        .misses(port.map(|port| missing::read_from(space, UDP, port)).into_iter().collect())
+        .takes(move |loss| takes(space, port, loss))
+        .harms(move |flow| {
+            let meant = flow.protocol == UDP && port.is_none_or(|port| flow.port == Some(port));
+            sure(flow.suffers() && meant && flow.visits(space))
+        })
+        .tell(move |_| story(space, socket, rise))
+}
+
+/// The kernels that do not name the reason have one function for a full buffer and a wrong checksum.
+fn takes(space: Space<'_>, port: Option<u16>, loss: &Loss<'_>) -> Fit {
+    let to = loss.event.and_then(|event| event.destination).map(|to| to.port());
+    let for_socket = port.is_none() || to.is_none() || port == to;
+    let udp = loss.count.is_some_and(|count| count.protocol == Some(UDP));
+    match loss.is_in(space) && for_socket {
+        true if loss.is_of(CAUSE.id) => Fit::Yes,
+        true if loss.is_at_stage("socket.receive_queue") && udp => Fit::Maybe,
+        _ => Fit::No,
+    }
+}
+
+fn story(space: Space<'_>, socket: Option<&Socket>, rise: u64) -> Story {
+    let owner = socket.map_or_else(|| "the program".to_owned(), name);
     let mut read = manual(READ);
     read.title = READ.fill(&[("owner", &owner)]);
-    suspect
-        .direction(Direction::Receive)
-        .packets(packets, "Udp.RcvbufErrors")
-        .counter("Udp.RcvbufErrors", rise)
-        .drop_events(space.drops_because(&[REASON]), REASON)
-        .fix(read)
+    let Some(socket) = socket else {
+        return Story::new(SUMMARY_ANY.phrase()).counter(COUNTER, rise).fix(read);
+    };
+    let drops = socket_drops(space, socket);
+    let mut story = Story::new(SUMMARY.fill(&[("socket", &owner)]))
+        .counter(COUNTER, rise)
+        .evidence(DROPS.fill(&[("n", &drops)]), "socket drops", &["ss", "-lunm"])
+        .fix(read);
+    if let Some(limit) = socket.receive_buffer.filter(|limit| socket.receive_queue > limit / 2) {
+        let words: [(&str, &dyn std::fmt::Display); 2] =
+            [("waiting", &socket.receive_queue), ("limit", &limit)];
+        story = story.evidence(WAITING.fill(&words), "sockets", &["ss", "-lunm"]);
+    }
+    story
 }

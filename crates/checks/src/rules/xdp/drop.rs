@@ -1,11 +1,17 @@
 //! `xdp.drop`: an XDP program drops.
 
-use crate::case::Space;
 use crate::coverage::Source;
-use crate::rule::{Judgement, Rule, Suspect, manual};
+use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::evidence::case::Space;
+use crate::evidence::packet::Fit;
+use crate::fixes::manual;
+use crate::loss::missing::Frame;
+use crate::loss::{Kind, Loss};
+use crate::rule::{Judgement, Rule};
 use whydrop_facts::place;
 use whydrop_model::delta::Change;
-use whydrop_model::{Cause, Direction, Text, text};
+use whydrop_model::snapshot::{Link, Xdp};
+use whydrop_model::{Cause, Direction, DropEvent, Text, text};
 
 /// The cause.
 pub const CAUSE: Cause = Cause {
@@ -34,8 +40,7 @@ pub const CAUSE: Cause = Cause {
 };
 
 /// The rule.
-pub const RULE: Rule =
-    Rule { cause: &CAUSE, needs: &[Source::Links, Source::Ethtool], consequence_of: &[], judge };
+pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Links, Source::Ethtool], judge };
 
 const SUMMARY: Text =
     text!("An XDP program on {dev} drops incoming frames.", "{dev} 上的 XDP 程序丢弃入站帧。");
@@ -45,35 +50,71 @@ const COUNTED: Text = text!("the driver counted {n} frames dropped by XDP", "驱
 const DETACH: Text =
     text!("detach the program: ip link set dev {dev} xdp off", "卸载该程序：ip link set dev {dev} xdp off");
 
-fn judge(space: Space<'_>) -> Judgement {
-    let suspects = space.links().filter_map(|link| {
-        let xdp = link.xdp.as_ref()?;
-        let dev = link.name.as_str();
-        let generic = space.drop_counts().filter(|c| place::of_count(c).cause == Some(CAUSE.id));
-        let events: u64 = generic.filter(|c| c.link.is_none_or(|i| i == link.index)).map(|c| c.drops).sum();
-        let counted = driver_drops(space, dev);
-        let lost = events.max(counted);
-        if lost == 0 {
-            return None;
-        }
-        let mut detach = manual(DETACH);
-        detach.title = DETACH.fill(&[("dev", &dev)]);
-        let id = xdp.program.map_or_else(|| "?".to_owned(), |id| id.to_string());
-        let attached = ATTACHED.fill(&[("dev", &dev), ("id", &id), ("mode", &xdp.mode)]);
-        let mut suspect =
-            Suspect::new(space, &CAUSE, "xdp.receive", dev.to_owned(), SUMMARY.fill(&[("dev", &dev)]))
-                .direction(Direction::Receive)
-                .packets(lost, if counted >= events { "driver counter" } else { "drop events" })
+fn judge(space: Space<'_>) -> Judgement<'_> {
+    let attached = space.links().filter_map(|link| Some((link, link.xdp.as_ref()?)));
+    attached.map(|(link, xdp)| culprit(space, link, xdp)).collect::<Vec<_>>().into()
+}
+
+fn culprit<'a>(space: Space<'a>, link: &'a Link, xdp: &'a Xdp) -> Culprit<'a> {
+    let dev = link.name.as_str();
+    let counted = driver_drops(space, dev);
+    let events = space.losses().any(|loss| is_here(space, link, loss));
+    let culprit = Culprit::new(space, &CAUSE, "xdp.receive", Scope::Rule, dev.to_owned())
+        .direction(Direction::Receive)
+        .on(link.index)
+        .takes(move |loss| takes(space, link, loss))
+        .harms(move |flow| sure((counted > 0 || events) && flow.suffers() && flow.passes(space, link.index)))
+        .tell(move |_| {
+            let mut detach = manual(DETACH);
+            detach.title = DETACH.fill(&[("dev", &dev)]);
+            let id = xdp.program.map_or_else(|| "?".to_owned(), |id| id.to_string());
+            let attached = ATTACHED.fill(&[("dev", &dev), ("id", &id), ("mode", &xdp.mode)]);
+            let story = Story::new(SUMMARY.fill(&[("dev", &dev)]))
                 .evidence(attached, "links", &["ip", "link", "show", "dev", dev])
-                .drop_events(events, "do_xdp_generic")
-                .touches(space.probes_via(link.index))
                 .fix(detach);
-        if counted > 0 {
-            suspect = suspect.evidence(COUNTED.fill(&[("n", &counted)]), "ethtool", &["ethtool", "-S", dev]);
-        }
-        Some(suspect)
-    });
-    suspects.collect::<Vec<_>>().into()
+            match counted {
+                0 => story,
+                n => story.evidence(COUNTED.fill(&[("n", &n)]), "ethtool", &["ethtool", "-S", dev]),
+            }
+        });
+    // The driver counts what it drops itself; what the stack drops for the program it reports.
+    match counted {
+        0 => culprit,
+        frames if events => culprit.meter(frames, Count::AtLeast, "driver counter"),
+        frames => culprit.meter(frames, Count::Exact, "driver counter"),
+    }
+}
+
+/// True if the place of the drop is this program, as far as it tells.
+fn is_here(space: Space<'_>, link: &Link, loss: &Loss<'_>) -> bool {
+    loss.is_in(space) && loss.is_of(CAUSE.id) && loss.link.is_none_or(|index| index == link.index)
+}
+
+/// What the program refuses is gone before there is a packet; only the interface's own counter may have it.
+fn takes(space: Space<'_>, link: &Link, loss: &Loss<'_>) -> Fit {
+    let frames = loss.kind == Kind::Frames && loss.is_at(space, link.index);
+    match is_here(space, link, loss) {
+        true if loss.link.is_none() => Fit::Maybe,
+        true => Fit::Yes,
+        false if refuses_alike(space, link, loss) => Fit::Yes,
+        false if frames || loss.is_imagined_at(space, link.index) => Fit::Maybe,
+        false => Fit::No,
+    }
+}
+
+/// True for a packet that was never sent if the program was seen to refuse others of its protocol: ARP has none. In a
+/// namespace that nobody asked about what it took is no loss of its own.
+fn refuses_alike(space: Space<'_>, link: &Link, loss: &Loss<'_>) -> bool {
+    let protocol = match &loss.frame {
+        Some(Frame::Arp { .. }) => None,
+        Some(Frame::Ip(Some(packet))) => Some(packet.protocol),
+        _ => return false,
+    };
+    let alike = |event: &DropEvent| {
+        let here = event.link.is_none_or(|index| index == link.index) && event.protocol == protocol;
+        here && place::of_event(event).cause == Some(CAUSE.id)
+    };
+    loss.is_imagined_at(space, link.index) && space.drop_events().any(alike)
 }
 
 /// Rise of the driver's XDP drop counters: `rx_queue_0_xdp_drops` of veth, `rx_xdp_drop` of mlx5 and others.
@@ -85,4 +126,43 @@ fn driver_drops(space: Space<'_>, dev: &str) -> u64 {
     let is_drop = |name: &str| name.contains("xdp") && name.contains("drop");
     let rises = after.iter().filter(|(name, _)| is_drop(name));
     rises.map(|(name, now)| Change::of(before.get(name).copied(), Some(*now)).risen()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use std::collections::BTreeMap;
+    use whydrop_model::snapshot::Xdp;
+    use whydrop_model::{Reading, Verdict};
+
+    fn world(drops: u64) -> World {
+        let mut world = World::pair();
+        let counters = |n: u64| BTreeMap::from([("rx_queue_0_xdp_drops".to_owned(), n)]);
+        world.both(SERVER, |s| {
+            let Reading::Present(links) = &mut s.links else { return };
+            let eth0 = links.iter_mut().find(|link| link.index == 2).unwrap();
+            eth0.xdp = Some(Xdp { mode: "native".into(), program: Some(9) });
+            s.ethtool = Reading::Present(BTreeMap::from([("eth0".to_owned(), counters(0))]));
+        });
+        world.after(SERVER, |s| {
+            s.ethtool = Reading::Present(BTreeMap::from([("eth0".to_owned(), counters(drops))]));
+        });
+        world
+    }
+
+    #[test]
+    fn the_driver_s_counter_or_the_kernel_s_account_speaks() {
+        let world = world(7);
+        assert_eq!(world.found(), ["xdp.drop @ netns:server: eth0"]);
+        assert_eq!(world.report().ledger.lost, 7);
+        let mut generic = self::world(0);
+        generic.drops(SERVER, "XDP", "do_xdp_generic", 4);
+        assert_eq!(generic.found(), ["xdp.drop @ netns:server: eth0"]);
+        assert_eq!(generic.report().ledger.lost, 4);
+    }
+
+    #[test]
+    fn a_program_that_drops_nothing_is_no_finding() {
+        assert_eq!(world(0).report().verdict, Verdict::Clear);
+    }
 }

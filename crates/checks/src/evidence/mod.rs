@@ -1,0 +1,30 @@
+//! What rules may see: the case, its namespaces, who wants packets through, and where packets pass.
+
+pub mod case;
+mod crossing;
+pub mod damage;
+pub mod flow;
+pub mod forgotten;
+pub mod frame;
+pub mod index;
+pub mod offer;
+pub mod packet;
+pub mod port;
+pub mod program;
+pub mod refused;
+pub mod route;
+pub mod second;
+pub mod segment;
+pub mod sender;
+pub mod shadowed;
+pub mod silent;
+pub mod source_ports;
+pub mod stall;
+pub mod starved;
+pub mod tracked;
+pub mod translate;
+pub mod tunnel;
+pub mod untranslated;
+pub mod verdicts;
+pub mod walk;
+pub mod way;

@@ -1,0 +1,3 @@
+//! What the processors have no time for.
+
+pub mod softirq_starved;

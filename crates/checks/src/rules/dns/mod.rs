@@ -1,0 +1,5 @@
+//! Name resolution.
+
+pub mod server_unreachable;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The load balancer of the kernel (IPVS).
+
+pub mod port_reuse;

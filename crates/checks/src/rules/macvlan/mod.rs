@@ -1,0 +1,3 @@
+//! Devices that share a lower one.
+
+pub mod mode_isolation;

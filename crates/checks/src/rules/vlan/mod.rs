@@ -1,0 +1,3 @@
+//! VLAN devices.
+
+pub mod id_mismatch;
