@@ -3,7 +3,7 @@
 use crate::fault::{Change, Fault};
 use crate::service::{Running, Service};
 use crate::site::{self, Place, Site};
-use crate::traffic::Flowing;
+use crate::traffic::{Flowing, Traffic};
 use whydrop_host::act::Undo;
 use whydrop_host::error::{Error, Result};
 use whydrop_model::Action;
@@ -15,6 +15,7 @@ pub struct Lab {
     // Dropped in this order: senders, servers, namespaces.
     flowing: Vec<Flowing>,
     services: Vec<Running>,
+    other_services: Vec<Running>,
     site: Site,
     fault: Fault,
     name: String,
@@ -27,6 +28,7 @@ enum Back {
     Act(Place, Vec<Undo>),
     Tool(Place, &'static [&'static str]),
     Serve,
+    Traffic,
 }
 
 impl Lab {
@@ -34,32 +36,52 @@ impl Lab {
     /// `NAME-server` …
     pub fn build(fault: Fault, name: &str) -> Result<Self> {
         let site = Site::build(fault.topology, name)?;
-        let mut lab =
-            Self { flowing: vec![], services: vec![], site, fault, name: name.to_owned(), back: vec![] };
+        let mut lab = Self {
+            flowing: vec![],
+            services: vec![],
+            other_services: vec![],
+            site,
+            fault,
+            name: name.to_owned(),
+            back: vec![],
+        };
+        lab.make(&lab.fault.prepared.clone())?;
+        // What is prepared stays.
+        lab.back.clear();
         lab.serve(&lab.fault.services.clone())?;
-        let client = lab.site.named(Place::Client)?.netns();
-        lab.flowing = lab.fault.traffic.iter().map(|t| t.start(client)).collect::<Result<_>>()?;
+        let others = lab.fault.other_services.clone();
+        let start = |service: &Service| service.start(lab.site.named(Place::Other)?.netns());
+        lab.other_services = others.iter().map(start).collect::<Result<_>>()?;
+        lab.send(&lab.fault.traffic.clone())?;
         Ok(lab)
     }
 
     /// Makes the changes of the fault.
     pub fn break_it(&mut self) -> Result<()> {
-        for change in self.fault.changes.clone() {
+        self.make(&self.fault.changes.clone())
+    }
+
+    fn make(&mut self, changes: &[Change]) -> Result<()> {
+        for change in changes.iter().cloned() {
             match change {
                 Change::Act(at, action) => {
                     let undo = self.site.apply(at, &action)?;
                     self.back.push(Back::Act(at, undo));
                 }
                 Change::Tool { at, argv, undo } => {
-                    site::run(self.site.named(at)?.netns(), argv)?;
+                    self.tool(at, argv)?;
                     self.back.push(Back::Tool(at, undo));
                 }
                 Change::Serve(services) => {
                     self.serve(&services)?;
                     self.back.push(Back::Serve);
                 }
+                Change::Traffic(traffic) => {
+                    self.send(&traffic)?;
+                    self.back.push(Back::Traffic);
+                }
                 Change::Send(traffic, time) => {
-                    let flowing = traffic.start(self.site.named(Place::Client)?.netns())?;
+                    let flowing = traffic.start(self.site.named(self.fault.sender)?.netns())?;
                     std::thread::sleep(time);
                     drop(flowing);
                 }
@@ -73,8 +95,9 @@ impl Lab {
         while let Some(back) = self.back.pop() {
             match back {
                 Back::Act(at, undo) => self.site.take_back(at, &undo)?,
-                Back::Tool(at, undo) => site::run(self.site.named(at)?.netns(), undo)?,
+                Back::Tool(at, undo) => self.tool(at, undo)?,
                 Back::Serve => self.serve(&self.fault.services.clone())?,
+                Back::Traffic => self.send(&self.fault.traffic.clone())?,
             }
         }
         Ok(())
@@ -97,16 +120,25 @@ impl Lab {
 
     /// Where its probes start, as `whydrop` names it.
     pub fn vantage(&self) -> String {
-        self.target_of(Place::Client)
+        self.target_of(self.fault.sender)
     }
 
     /// The words after `whydrop diagnose` that look at it: target, vantage, probes.
     pub fn words(&self) -> Vec<String> {
-        let mut words = vec![self.target(), "--from".into(), self.vantage()];
+        let mut words = vec![self.target()];
+        if !self.fault.probes.is_empty() {
+            words.extend(["--from".into(), self.vantage()]);
+        }
         for url in &self.fault.probes {
             words.extend(["--probe".to_owned(), (*url).to_owned()]);
         }
         words
+    }
+
+    /// The targets to be asked about without a probe, as `whydrop` names them, one list for each asking.
+    pub fn askings(&self) -> Vec<Vec<String>> {
+        let name = |ends: &[Place]| ends.iter().map(|end| self.target_of(*end)).collect();
+        self.fault.asked.iter().map(|ends| name(ends)).collect()
     }
 
     /// Makes a change in the namespace that `whydrop` calls `target`: a step of a fix.
@@ -123,8 +155,29 @@ impl Lab {
         self.site.apply(*place, action).map(drop)
     }
 
-    fn target_of(&self, place: Place) -> String {
+    /// A command in a namespace, with the names of the namespaces filled in.
+    fn tool(&self, at: Place, argv: &[&str]) -> Result<()> {
+        let fill = |word: &str| {
+            self.fault.topology.places().iter().fold(word.to_owned(), |word, place| {
+                word.replace(&format!("{{{}}}", place.word()), &Site::namespace(&self.name, *place))
+            })
+        };
+        let argv: Vec<String> = argv.iter().map(|word| fill(word)).collect();
+        site::run(self.site.named(at)?.netns(), &argv)
+    }
+
+    /// A namespace as `whydrop` names it.
+    pub fn target_of(&self, place: Place) -> String {
         format!("netns:{}", Site::namespace(&self.name, place))
+    }
+
+    /// Sends this instead of what is sent now.
+    fn send(&mut self, traffic: &[Traffic]) -> Result<()> {
+        // The old ones first: a script may hold a device.
+        self.flowing.clear();
+        let sender = self.site.named(self.fault.sender)?.netns();
+        self.flowing = traffic.iter().map(|t| t.start(sender)).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Serves these instead of what is served now.

@@ -1,8 +1,10 @@
 //! Services of a lab: real sockets in a namespace, served by threads of this process.
 
+use crate::program::{Nginx, Script};
+use crate::queue::Queue;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -15,6 +17,8 @@ use whydrop_model::text;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a waiting thread looks whether it should end.
 const TICK: Duration = Duration::from_millis(50);
+/// Argument of listen(2) of what serves.
+const BACKLOG: i32 = 128;
 /// Connections served at once; more are closed at once.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -24,7 +28,7 @@ pub enum Service {
     /// HTTP: one page, whatever is asked.
     Page {
         /// Address to listen on.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Port.
         port: u16,
         /// Bytes of the page.
@@ -41,6 +45,51 @@ pub enum Service {
     Abrupt {
         /// Port.
         port: u16,
+    },
+    /// HTTP by nginx, a program of its own.
+    Nginx {
+        /// Port.
+        port: u16,
+        /// True: it is stopped by a signal once it listens.
+        stopped: bool,
+    },
+    /// A Python script; it prints a line once it serves.
+    Script {
+        /// Its text.
+        text: &'static str,
+    },
+    /// TCP that reads what it is asked and does not answer: the news that is waited for does not come.
+    Silent {
+        /// Port.
+        port: u16,
+    },
+    /// TCP that answers the first request of a connection and closes it, although its peer would ask again.
+    OneAnswer {
+        /// Port.
+        port: u16,
+    },
+    /// UDP that sends every datagram back.
+    Echo {
+        /// Port.
+        port: u16,
+    },
+    /// A UDP socket that joined a group on the interface with an address.
+    Member {
+        /// Group.
+        group: Ipv4Addr,
+        /// Address of the interface.
+        on: Ipv4Addr,
+        /// Port.
+        port: u16,
+    },
+    /// A reader behind NFQUEUE rules that accepts every packet, slowly.
+    Queue {
+        /// Number of the queue.
+        number: u16,
+        /// How many packets may wait.
+        waiting: u32,
+        /// Time for each packet.
+        pause: Duration,
     },
     /// A UDP socket.
     Datagrams {
@@ -63,24 +112,37 @@ pub struct Running {
 impl Service {
     /// HTTP on port 80 of every address.
     pub const fn page(bytes: usize) -> Self {
-        Self::Page { ip: Ipv4Addr::UNSPECIFIED, port: 80, bytes }
+        Self::Page { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: 80, bytes }
     }
 
     /// Opens its socket in the namespace and serves on a thread; the socket listens when this returns.
     pub fn start(&self, netns: &Netns) -> Result<Running> {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
-        let opened = netns.run(|| self.open())?;
-        let socket =
+        let opened = match self {
+            Self::Nginx { port, stopped } => Nginx::start(netns, *port, *stopped).map(Open::Program),
+            Self::Script { text } => Script::start(netns, text).map(Open::Script),
+            _ => netns.run(|| self.open())?,
+        };
+        let mut socket =
             opened.map_err(|e| Error::io(text!("start {object}", "启动 {object}"), self.describe(), &e))?;
         let service = self.clone();
         let thread = std::thread::spawn(move || {
-            match (&service, &socket) {
+            match (&service, &mut socket) {
                 (Self::Page { bytes, .. }, Open::Stream(listener)) => {
                     let bytes = *bytes;
                     serve(listener, &flag, move |stream| send_page(stream, bytes));
                 }
                 (Self::Abrupt { .. }, Open::Stream(listener)) => serve(listener, &flag, close_unread),
+                (Self::Silent { .. }, Open::Stream(listener)) => serve(listener, &flag, wait_for_the_end),
+                (Self::OneAnswer { .. }, Open::Stream(listener)) => serve(listener, &flag, answer_once),
+                (Self::Echo { .. }, Open::Datagram(socket)) => echo(socket, &flag),
+                (Self::Member { .. }, Open::Datagram(socket)) => read_all(socket, &flag),
+                (Self::Queue { pause, .. }, Open::Queue(queue)) => {
+                    while !flag.load(Ordering::Relaxed) {
+                        queue.serve(*pause);
+                    }
+                }
                 (Self::Datagrams { reads: true, .. }, Open::Datagram(socket)) => read_all(socket, &flag),
                 _ => {
                     while !flag.load(Ordering::Relaxed) {
@@ -94,36 +156,57 @@ impl Service {
     }
 
     fn open(&self) -> io::Result<Open> {
-        let any = Ipv4Addr::UNSPECIFIED;
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let listen = |ip, port, backlog| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            let address = SocketAddr::new(ip, port);
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             // Of an earlier service there may be connections in TIME_WAIT, and copies of the socket (see `close`).
             socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddrV4::new(ip, port).into())?;
+            socket.bind(&address.into())?;
             socket.listen(backlog)?;
             Ok(Open::Stream(socket.into()))
         };
+        let datagrams = |port, buffer: Option<usize>| {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+            socket.set_reuse_address(true)?;
+            if let Some(bytes) = buffer {
+                socket.set_recv_buffer_size(bytes)?;
+            }
+            socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+            io::Result::Ok(socket)
+        };
         match *self {
-            Self::Page { ip, port, .. } => listen(ip, port, 128),
-            Self::Abrupt { port } => listen(any, port, 128),
+            Self::Page { ip, port, .. } => listen(ip, port, BACKLOG),
+            Self::Abrupt { port } | Self::Silent { port } | Self::OneAnswer { port } => {
+                listen(any, port, BACKLOG)
+            }
             Self::Hung { port, backlog } => listen(any, port, backlog),
-            Self::Datagrams { port, buffer, .. } => {
-                let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-                socket.set_reuse_address(true)?;
-                if let Some(bytes) = buffer {
-                    socket.set_recv_buffer_size(bytes)?;
-                }
-                socket.bind(&SocketAddrV4::new(any, port).into())?;
+            Self::Datagrams { port, buffer, .. } => Ok(Open::Datagram(datagrams(port, buffer)?.into())),
+            Self::Echo { port } => Ok(Open::Datagram(datagrams(port, None)?.into())),
+            Self::Member { group, on, port } => {
+                let socket = datagrams(port, None)?;
+                socket.join_multicast_v4(&group, &on)?;
                 Ok(Open::Datagram(socket.into()))
             }
+            Self::Queue { number, waiting, .. } => Queue::open(number, waiting, TICK).map(Open::Queue),
+            // They open their ports themselves.
+            Self::Nginx { .. } | Self::Script { .. } => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     fn describe(&self) -> String {
         match self {
             Self::Page { ip, port, .. } => format!("the web server on {ip}:{port}"),
-            Self::Abrupt { port } | Self::Hung { port, .. } => format!("the TCP service on port {port}"),
-            Self::Datagrams { port, .. } => format!("the UDP service on port {port}"),
+            Self::Nginx { port, .. } => format!("nginx on port {port}"),
+            Self::Script { .. } => "the script that serves".to_owned(),
+            Self::Abrupt { port }
+            | Self::Hung { port, .. }
+            | Self::Silent { port }
+            | Self::OneAnswer { port } => format!("the TCP service on port {port}"),
+            Self::Datagrams { port, .. } | Self::Echo { port } | Self::Member { port, .. } => {
+                format!("the UDP service on port {port}")
+            }
+            Self::Queue { number, .. } => format!("the reader of NFQUEUE {number}"),
         }
     }
 }
@@ -141,15 +224,21 @@ impl Drop for Running {
 enum Open {
     Stream(TcpListener),
     Datagram(UdpSocket),
+    Queue(Queue),
+    Program(Nginx),
+    Script(Script),
 }
 
 impl Open {
     /// Stops listening at once. To drop the descriptor does not suffice: a child that another thread has just forked
     /// and that has not called exec yet holds a copy of it, and keeps the port listening.
     fn close(self) {
-        if let Self::Stream(listener) = &self {
+        match self {
             // A failure leaves it to the descriptor's end.
-            rustix::net::shutdown(listener, rustix::net::Shutdown::Both).ok();
+            Self::Stream(listener) => drop(rustix::net::shutdown(&listener, rustix::net::Shutdown::Both)),
+            Self::Program(nginx) => drop(nginx),
+            Self::Script(script) => drop(script),
+            Self::Datagram(_) | Self::Queue(_) => {}
         }
     }
 }
@@ -225,6 +314,34 @@ fn close_unread(stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.peek(&mut [0; 1])?;
     Ok(())
+}
+
+/// Reads on until the peer goes away.
+fn wait_for_the_end(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    while stream.read(&mut [0; 512])? > 0 {}
+    Ok(())
+}
+
+/// One answer that promises more, and the end.
+fn answer_once(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    read_request(&mut stream)?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok")
+}
+
+fn echo(socket: &UdpSocket, stop: &AtomicBool) {
+    if socket.set_read_timeout(Some(TICK)).is_err() {
+        return;
+    }
+    let mut buffer = [0; 2048];
+    while !stop.load(Ordering::Relaxed) {
+        // Time-outs and ICMP errors are no reason to end.
+        if let Ok((read, from)) = socket.recv_from(&mut buffer) {
+            socket.send_to(buffer.get(..read).unwrap_or(&[]), from).ok();
+        }
+    }
 }
 
 fn read_all(socket: &UdpSocket, stop: &AtomicBool) {

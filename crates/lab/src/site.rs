@@ -16,8 +16,10 @@ pub enum Place {
     Client,
     /// Serves; most faults are here.
     Server,
-    /// Forwards between the two; never diagnosed, as the network between two machines is not.
+    /// Forwards between the two, or is the switch or the uplink between them.
     Router,
+    /// Another station of the same network.
+    Other,
 }
 
 impl Place {
@@ -27,6 +29,7 @@ impl Place {
             Self::Client => "client",
             Self::Server => "server",
             Self::Router => "router",
+            Self::Other => "other",
         }
     }
 }
@@ -42,6 +45,10 @@ pub enum Topology {
     Routed,
     /// client eth0 10.77.0.1 - eth0 (bridge br0 of the router) eth1 - eth0 10.77.0.2 server, one network.
     Switched,
+    /// The same with a third station: eth2 of the router - eth0 10.77.0.3 other.
+    Stations,
+    /// client eth0 - eth0 10.77.0.254 router; what joins client and server is prepared by the fault.
+    Hosted,
 }
 
 /// One cable: where it ends, under which name, with which address. All networks are /24.
@@ -62,6 +69,10 @@ const NEAR: Cable = [(Place::Client, "eth0", Some(ROUTED_CLIENT)), (Place::Route
 const FAR: Cable = [(Place::Router, "eth1", Some(ROUTER[1])), (Place::Server, "eth0", Some(ROUTED_SERVER))];
 const NEAR_PORT: Cable = [(Place::Client, "eth0", Some(CLIENT)), (Place::Router, "eth0", None)];
 const FAR_PORT: Cable = [(Place::Router, "eth1", None), (Place::Server, "eth0", Some(SERVER))];
+const THIRD_PORT: Cable =
+    [(Place::Router, "eth2", None), (Place::Other, "eth0", Some(Ipv4Addr::new(10, 77, 0, 3)))];
+const UPLINK: Cable =
+    [(Place::Client, "eth0", None), (Place::Router, "eth0", Some(Ipv4Addr::new(10, 77, 0, 254)))];
 
 /// Prefix length of every network.
 pub const PREFIX: u8 = 24;
@@ -71,14 +82,15 @@ impl Topology {
     pub const fn places(self) -> &'static [Place] {
         match self {
             Self::Pair | Self::TwoLinks => &[Place::Client, Place::Server],
-            Self::Routed | Self::Switched => &[Place::Client, Place::Router, Place::Server],
+            Self::Routed | Self::Switched | Self::Hosted => &[Place::Client, Place::Router, Place::Server],
+            Self::Stations => &[Place::Client, Place::Router, Place::Server, Place::Other],
         }
     }
 
     /// Address at which the server is asked.
     pub const fn server(self) -> Ipv4Addr {
         match self {
-            Self::Pair | Self::TwoLinks | Self::Switched => SERVER,
+            Self::Pair | Self::TwoLinks | Self::Switched | Self::Stations | Self::Hosted => SERVER,
             Self::Routed => ROUTED_SERVER,
         }
     }
@@ -89,6 +101,8 @@ impl Topology {
             Self::TwoLinks => &[PAIR, SECOND],
             Self::Routed => &[NEAR, FAR],
             Self::Switched => &[NEAR_PORT, FAR_PORT],
+            Self::Stations => &[NEAR_PORT, FAR_PORT, THIRD_PORT],
+            Self::Hosted => &[UPLINK],
         }
     }
 }
@@ -133,10 +147,11 @@ impl Site {
                 Action::Sysctl { name: "net.ipv4.ip_forward".into(), value: "1".into(), was: "0".into() };
             site.apply(Place::Router, &forward)?;
         }
-        if topology == Topology::Switched {
+        if matches!(topology, Topology::Switched | Topology::Stations) {
             let mut switch = site.wiring(Place::Router)?;
             switch.bridge("br0")?;
-            for port in ["eth0", "eth1"] {
+            let ends = topology.cables().iter().flatten();
+            for (_, port, _) in ends.filter(|(place, _, _)| *place == Place::Router) {
                 switch.enslave(port, "br0")?;
             }
             switch.up("br0")?;

@@ -10,9 +10,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use whydrop_host::build;
 use whydrop_host::error::{Error, Result};
+use whydrop_host::sys::file;
 use whydrop_model::text;
 
 const DIRECTORY: &str = "/run/whydrop/lab";
+/// Bytes of such a file; it has some hundred.
+const LARGEST: usize = 64 << 10;
 /// How long the process that holds a lab may take to end.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
@@ -123,16 +126,10 @@ impl State {
     }
 
     fn read(path: &Path) -> Result<Option<Self>> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match file::bounded(path, LARGEST) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => {
-                return Err(Error::io(
-                    text!("read {object}", "读取 {object}"),
-                    path.display().to_string(),
-                    &e,
-                ));
-            }
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error),
         };
         // A file cut short by a full disk or a kill names no process any more; its name is still the lab's.
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned());

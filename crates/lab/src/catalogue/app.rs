@@ -33,7 +33,11 @@ pub(super) fn faults() -> Vec<Fault> {
             text!("the web server listens on 127.0.0.1 only", "Web 服务器只监听 127.0.0.1"),
         )
         .breaks(
-            vec![Change::Serve(vec![Service::Page { ip: Ipv4Addr::LOCALHOST, port: 80, bytes: 8192 }])],
+            vec![Change::Serve(vec![Service::Page {
+                ip: Ipv4Addr::LOCALHOST.into(),
+                port: 80,
+                bytes: 8192,
+            }])],
             &["app.bound_loopback"],
         ),
     ]

@@ -16,6 +16,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 "服务器 eth0 的网线在路由器一端被拔掉"
             ),
         )
-        .breaks(vec![Change::Act(Place::Router, down("eth1"))], &["link.no_carrier"]),
+        .breaks(vec![Change::Act(Place::Router, down("eth1"))], &["link.no_carrier"])
+        .in_view(&["link.admin_down"]),
     ]
 }

@@ -2,38 +2,105 @@
 
 mod app;
 mod bridge;
+mod confined;
+mod connected;
 mod container;
+mod family;
+mod gateway;
 mod healthy;
+mod joined;
+mod learned;
+mod limit;
 mod link;
+mod module;
 mod netfilter;
+mod program;
 mod qdisc;
 mod route;
+mod ruled;
+mod scripted;
+mod segment;
 mod size;
 mod source_case;
+mod stack;
+mod tracked;
+mod translated;
+mod unanswered;
+mod unheard;
+mod way;
 
 use crate::fault::{Change, Fault};
+use crate::need::Need;
 use crate::service::Service;
 use crate::site::{Place, Topology};
-use crate::traffic::Traffic;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
-use whydrop_model::Action;
+use crate::traffic::{Manner, Traffic};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use whydrop_model::action::{ChainRef, QdiscSpec, RouteSpec, RuleRef, TC_ROOT};
 use whydrop_model::netfilter::{Family, Hook, Match, Rule, RuleVerdict, Tool};
 use whydrop_model::snapshot::{NextHop, QdiscOptions, Route};
+use whydrop_model::{Action, Text};
 
 pub use source_case::source_case;
+
+/// A Python script: what all of them begin with, a file of `scripts/`, and a call of what that defines.
+macro_rules! script {
+    ($file:literal, $call:literal) => {
+        concat!(
+            include_str!("scripts/common.py"),
+            include_str!(concat!("scripts/", $file, ".py")),
+            $call,
+            "\n"
+        )
+    };
+}
+use script;
+
+/// What a script needs.
+const PYTHON: &[Need] = &[Need::Commands(&[PYTHON_3])];
+const PYTHON_3: &[&str] = &["python3", "-c", ""];
+
+/// A pair whose server is a script, in good order and not.
+fn served(
+    id: &'static str,
+    title: Text,
+    [well, broken]: [&'static str; 2],
+    causes: &'static [&'static str],
+) -> Fault {
+    let serve = |text| vec![Service::Script { text }];
+    let mut fault = Fault::pair(id, title).needs(PYTHON).breaks(vec![Change::Serve(serve(broken))], causes);
+    fault.services = serve(well);
+    fault
+}
 
 /// All faults, then the healthy cases.
 pub fn list() -> Vec<Fault> {
     let layers = [
         link::faults(),
         bridge::faults(),
+        stack::faults(),
         qdisc::faults(),
         netfilter::faults(),
         size::faults(),
         route::faults(),
+        ruled::faults(),
+        segment::faults(),
+        way::faults(),
+        gateway::faults(),
         app::faults(),
         container::faults(),
+        family::faults(),
+        joined::faults(),
+        learned::faults(),
+        program::faults(),
+        limit::faults(),
+        module::faults(),
+        unheard::faults(),
+        scripted::faults(),
+        confined::faults(),
+        translated::faults(),
+        tracked::faults(),
+        unanswered::faults(),
+        connected::faults(),
         healthy::cases(),
     ];
     layers.into_iter().flatten().collect()
@@ -47,13 +114,18 @@ pub fn find(id: &str) -> Option<Fault> {
 impl Traffic {
     /// Requests to the server's port 80.
     pub(crate) fn requests(topology: Topology, per_second: u32) -> Self {
-        Self::Requests { to: SocketAddrV4::new(topology.server(), 80), per_second }
+        Self::web(topology.server(), per_second)
     }
 
     /// Datagrams to the server's port 9000.
     pub(crate) fn datagrams(topology: Topology, per_second: u32, bytes: usize) -> Self {
-        let to = SocketAddrV4::new(topology.server(), 9000);
-        Self::Datagrams { from: Ipv4Addr::UNSPECIFIED, to, per_second, bytes }
+        let to = SocketAddr::new(topology.server().into(), 9000);
+        Self::Datagrams { from: Ipv4Addr::UNSPECIFIED.into(), to, per_second, bytes }
+    }
+
+    /// Requests to port 80 of an address.
+    pub(crate) fn web(to: impl Into<IpAddr>, per_second: u32) -> Self {
+        Self::Requests { to: SocketAddr::new(to.into(), 80), per_second, manner: Manner::Reads }
     }
 }
 
@@ -121,6 +193,40 @@ pub(crate) fn nft_rule(hook: Hook, matches: Vec<Match>, verdict: RuleVerdict, te
 /// TCP to the server's port 80.
 fn to_web() -> Vec<Match> {
     vec![Match::L4Proto(6), Match::DestinationPorts(80, 80)]
+}
+
+/// A command in a namespace, and its way back.
+const fn tool(at: Place, argv: &'static [&'static str], undo: &'static [&'static str]) -> Change {
+    Change::Tool { at, argv, undo }
+}
+
+/// Every address of IPv4, as iptables writes it.
+const ANYWHERE: &str = "0.0.0.0/0";
+
+/// An iptables rule that forwards port 80 of an address.
+const fn dnat(
+    verb: &'static str,
+    chain: &'static str,
+    address: &'static str,
+    to: &'static str,
+) -> [&'static str; 15] {
+    [
+        "iptables-nft",
+        "-t",
+        "nat",
+        verb,
+        chain,
+        "-d",
+        address,
+        "-p",
+        "tcp",
+        "--dport",
+        "80",
+        "-j",
+        "DNAT",
+        "--to-destination",
+        to,
+    ]
 }
 
 /// A chain and one rule in it.

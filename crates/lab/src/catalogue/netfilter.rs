@@ -74,6 +74,21 @@ const LEGACY_RANDOM: [&[&str]; 2] = [
 const IPTABLES_POLICY: [&[&str]; 2] =
     [&["iptables-nft", "-P", "INPUT", "DROP"], &["iptables-nft", "-P", "INPUT", "ACCEPT"]];
 
+const BRIDGED_ON: [&[&str]; 2] = [
+    &["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"],
+    &["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"],
+];
+const FORWARD_POLICY: [&[&str]; 2] =
+    [&["iptables-nft", "-P", "FORWARD", "DROP"], &["iptables-nft", "-P", "FORWARD", "ACCEPT"]];
+const STATEFUL: [&[&str]; 2] = [
+    &["iptables-nft", "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW,ESTABLISHED", "-j", "ACCEPT"],
+    &["iptables-nft", "-D", "INPUT", "-m", "conntrack", "--ctstate", "NEW,ESTABLISHED", "-j", "ACCEPT"],
+];
+const NOTRACK: [&[&str]; 2] = [
+    &["iptables-nft", "-t", "raw", "-A", "PREROUTING", "-p", "tcp", "--dport", "80", "-j", "NOTRACK"],
+    &["iptables-nft", "-t", "raw", "-D", "PREROUTING", "-p", "tcp", "--dport", "80", "-j", "NOTRACK"],
+];
+
 pub(super) fn faults() -> Vec<Fault> {
     let with = |condition: Match| [to_web(), vec![condition]].concat();
     let input = |matches, verdict, text| filter(Place::Server, Hook::Input, matches, verdict, text);
@@ -132,6 +147,32 @@ pub(super) fn faults() -> Vec<Fault> {
         )
         .needs(&[Need::IptablesNft])
         .breaks(tool(IPTABLES_POLICY), &["netfilter.drop_policy"]),
+        Fault::switched(
+            "netfilter.br_netfilter_drop",
+            text!(
+                "br_netfilter sends bridged packets into FORWARD, whose policy is DROP",
+                "br_netfilter 把桥接的包送入默认策略为 DROP 的 FORWARD"
+            ),
+        )
+        .needs(&[Need::IptablesNft, Need::BrNetfilter])
+        .breaks(
+            [BRIDGED_ON, FORWARD_POLICY]
+                .map(|[argv, undo]| Change::Tool { at: Place::Router, argv, undo })
+                .into(),
+            &["netfilter.br_netfilter_drop"],
+        ),
+        Fault::pair(
+            "netfilter.notrack",
+            text!(
+                "a NOTRACK rule in front of a filter that wants NEW or ESTABLISHED",
+                "NOTRACK 规则之后的过滤只放行 NEW 或 ESTABLISHED"
+            ),
+        )
+        .needs(&[Need::IptablesNft])
+        .breaks(
+            [STATEFUL, IPTABLES_POLICY, NOTRACK].into_iter().flat_map(tool).collect(),
+            &["netfilter.notrack"],
+        ),
         Fault::pair(
             "netfilter.reject_rule",
             text!("an nftables rule refuses the requests", "一条 nftables 规则拒绝请求"),

@@ -1,12 +1,12 @@
 //! Packets that find no way, or the wrong one.
 
 use super::{filter, route, to_web};
-use crate::fault::{Change, Fault};
+use crate::fault::{BOTH, Change, Fault};
 use crate::need::Need;
 use crate::service::Service;
 use crate::site::{Place, Topology};
 use crate::traffic::Traffic;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use whydrop_model::netfilter::{Hook, Match, RuleVerdict};
 use whydrop_model::snapshot::PolicyRule;
 use whydrop_model::{Action, text};
@@ -29,6 +29,7 @@ pub(super) fn faults() -> Vec<Fault> {
         &["route.no_route"],
     );
     no_route.target = Place::Client;
+    no_route.asked = &[BOTH, &[Place::Client]];
 
     let black_hole = Fault::routed(
         "route.blackhole",
@@ -91,8 +92,8 @@ fn rp_filter() -> Fault {
     fault.topology = Topology::TwoLinks;
     fault.services.push(Service::datagrams());
     fault.traffic.push(Traffic::Datagrams {
-        from: Ipv4Addr::new(10, 78, 0, 1),
-        to: SocketAddrV4::new(Topology::TwoLinks.server(), 9000),
+        from: Ipv4Addr::new(10, 78, 0, 1).into(),
+        to: SocketAddr::new(Topology::TwoLinks.server().into(), 9000),
         per_second: 50,
         bytes: 100,
     });
@@ -117,8 +118,10 @@ fn unresolved() -> Fault {
             eth0(true),
         ],
         &["neigh.unresolved"],
-    );
+    )
+    .in_view(&["addr.missing"]);
     fault.target = Place::Client;
+    fault.asked = &[BOTH, &[Place::Client]];
     fault
 }
 
@@ -139,4 +142,5 @@ fn remote_loss() -> Fault {
         ),
         &["path.remote_loss"],
     )
+    .in_view(&["netfilter.drop_rule"])
 }
