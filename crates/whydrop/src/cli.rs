@@ -1,6 +1,9 @@
 //! The command line: what can be typed, and nothing else. Help texts stand here in both languages.
 
-use crate::command::{demo, diagnose, explain, fix, lab, probe, record, self_check, trace, undo};
+use crate::command::{
+    completions, demo, diagnose, explain, fix, lab, man, probe, record, self_check, stat, targets, trace,
+    undo, watch, way,
+};
 use crate::settings::say;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use whydrop_model::text;
@@ -43,12 +46,24 @@ pub enum Command {
     /// The main job.
     #[command(about = say(text!("Find where packets are lost, why, and what ends it", "查明包丢在哪里、为什么丢、如何解决")))]
     Diagnose(diagnose::DiagnoseArgs),
+    /// What there is to diagnose.
+    #[command(about = say(text!("List the namespaces and containers of this machine, with their losses", "列出本机的命名空间与容器及其丢包概况")))]
+    Targets(targets::TargetsArgs),
+    /// Every counter.
+    #[command(about = say(text!("Show every loss counter of every layer, its rise and its meaning", "列出各层全部丢包计数器、增量与含义")))]
+    Stat(stat::StatArgs),
+    /// The live view.
+    #[command(about = say(text!("Watch on a full screen what is lost, where, and since which change", "全屏实时查看：丢了什么、在哪里、自哪次改动起")))]
+    Watch(watch::WatchArgs),
     /// Active probing.
     #[command(about = say(text!("Probe a port, a page or a path with honest statistics", "以可信的统计探测端口、网页或路径")))]
     Probe(probe::ProbeArgs),
     /// Drops as they happen.
     #[command(about = say(text!("Show the kernel's drops as they happen: reason, place, packet", "实时显示内核丢包：原因、位置、数据包")))]
     Trace(trace::TraceArgs),
+    /// The way of a packet.
+    #[command(about = say(text!("Show the way of a packet as the tables would treat it; sends nothing", "按各表逐步显示包会经过的路径；不发送任何包")))]
+    Way(way::WayArgs),
     /// Plan and apply fixes.
     #[command(about = say(text!("Show the fixes as a plan; with --apply run it and measure again", "列出修复计划；加 --apply 则执行并重新测量")))]
     Fix(fix::FixArgs),
@@ -72,14 +87,13 @@ pub enum Command {
     SelfCheck(self_check::SelfCheckArgs),
     /// Shell completions.
     #[command(about = say(text!("Print a completion script for a shell", "输出 shell 补全脚本")))]
-    Completions {
-        /// Shell.
-        #[arg(value_enum)]
-        shell: clap_complete::Shell,
-    },
-    /// The manual page.
-    #[command(about = say(text!("Print the manual page (roff)", "输出手册页（roff）")))]
-    Man,
+    Completions(completions::CompletionsArgs),
+    /// The manual pages.
+    #[command(about = say(text!("Print a manual page (roff)", "输出手册页（roff）")))]
+    Man(man::ManArgs),
+    /// Whose work is inside.
+    #[command(visible_alias = "licenses", about = say(text!("Print the licences of all that this program contains", "输出本程序所含全部组件的许可证")))]
+    Licences,
 }
 
 /// Parses the command line of this process.

@@ -1,9 +1,12 @@
 //! How an error reaches a person: one error, its remedy, exit status 2.
 
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::process::ExitCode;
 use whydrop_model::shell::sanitize;
-use whydrop_model::{Lang, Phrase};
+use whydrop_model::{Lang, Phrase, text};
 use whydrop_report::error::Problem;
+use whydrop_report::nearest::nearest;
 
 /// Status of a usage or internal error.
 const FAILED: u8 = 2;
@@ -24,14 +27,74 @@ impl Refusal {
     }
 }
 
-/// Prints clap's error or help; help and version are no failures.
-pub fn usage(error: &clap::Error) -> ExitCode {
-    let shown = error.print();
+/// Prints help, or what is wrong with the command line; help and version are no failures.
+pub fn usage(error: &clap::Error, lang: Lang) -> ExitCode {
+    let shown = match mistyped(error) {
+        Some(problem) => problem.write(lang, &mut std::io::stderr().lock()),
+        None => error.print(),
+    };
     match (shown, error.use_stderr()) {
         (Ok(()), false) => ExitCode::SUCCESS,
         (Err(e), false) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         _ => ExitCode::from(FAILED),
     }
+}
+
+/// A mistake of the command line in our words, with the nearest names; none for help and what is rare.
+fn mistyped(error: &clap::Error) -> Option<Problem> {
+    let words = |kind: ContextKind| -> Vec<String> {
+        match error.get(kind) {
+            Some(ContextValue::String(word)) => vec![word.clone()],
+            Some(ContextValue::Strings(words)) => words.clone(),
+            _ => vec![],
+        }
+    };
+    let first = |kind| sanitize(words(kind).first().map_or("", String::as_str), 80);
+    let (argument, value) = (first(ContextKind::InvalidArg), first(ContextKind::InvalidValue));
+    let (what, close) = match error.kind() {
+        ErrorKind::UnknownArgument => (
+            text!("\"{a}\" is no flag or argument here", "此处没有 \"{a}\" 这个选项或参数")
+                .fill(&[("a", &argument)]),
+            words(ContextKind::SuggestedArg),
+        ),
+        ErrorKind::InvalidSubcommand => {
+            let typed = first(ContextKind::InvalidSubcommand);
+            let mut close = words(ContextKind::SuggestedSubcommand);
+            if close.is_empty() {
+                let known = crate::cli::Cli::command();
+                close = nearest(&typed, known.get_subcommands().map(clap::Command::get_name));
+            }
+            (text!("there is no command \"{a}\"", "没有 \"{a}\" 这个命令").fill(&[("a", &typed)]), close)
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => (
+            text!("\"{v}\" is no value for {a}", "\"{v}\" 不能作为 {a} 的值")
+                .fill(&[("v", &value), ("a", &argument)]),
+            words(ContextKind::ValidValue),
+        ),
+        ErrorKind::MissingRequiredArgument => (
+            text!("{a} is missing", "缺少 {a}").fill(&[("a", &words(ContextKind::InvalidArg).join(", "))]),
+            vec![],
+        ),
+        ErrorKind::ArgumentConflict => (
+            text!("{a} does not go together with {b}", "{a} 不能与 {b} 同时使用")
+                .fill(&[("a", &argument), ("b", &words(ContextKind::PriorArg).join(", "))]),
+            vec![],
+        ),
+        _ => return None,
+    };
+    let reason = std::error::Error::source(error).map(|source| Phrase::same(source.to_string()));
+    Some(Problem { what, reason, close, tries: Some(help_of(error)), ..Problem::default() })
+}
+
+/// The help of the command that was typed.
+fn help_of(error: &clap::Error) -> String {
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let words = usage.split_whitespace().skip_while(|word| *word != "whydrop");
+    let command: Vec<&str> = words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect();
+    format!("{} --help", if command.is_empty() { "whydrop".to_owned() } else { command.join(" ") })
 }
 
 /// Prints an error with its hints. A broken pipe is no error.
@@ -56,6 +119,7 @@ fn problem(error: &anyhow::Error) -> Problem {
     if let Some(host) = error.chain().find_map(|cause| cause.downcast_ref::<whydrop_host::Error>()) {
         problem.needs = host.hint.as_deref().cloned();
         problem.close.clone_from(&host.close);
+        problem.tries = problem.tries.or_else(|| host.tries.map(str::to_owned));
     }
     problem
 }
@@ -80,7 +144,6 @@ mod tests {
     use super::*;
     use anyhow::Context;
     use std::io::ErrorKind;
-    use whydrop_model::text;
 
     fn shown(error: &anyhow::Error, lang: Lang) -> String {
         let mut out = vec![];
@@ -99,6 +162,21 @@ mod tests {
         assert_eq!(shown(&error, Lang::En), english);
         let chinese = "错误：无法读取 netns:web 的规则：Operation not permitted\n  需要：需要 root\n";
         assert_eq!(shown(&error, Lang::Zh), chinese);
+    }
+
+    #[test]
+    fn a_mistyped_flag_names_the_nearest_and_the_help() {
+        let parse = |words: &[&str]| crate::cli::Cli::command().try_get_matches_from(words).unwrap_err();
+        let told = |words: &[&str]| mistyped(&parse(words)).unwrap();
+        let flag = told(&["whydrop", "diagnose", "--dration", "5s"]);
+        assert_eq!(flag.close, ["--duration"]);
+        assert_eq!(flag.tries.as_deref(), Some("whydrop diagnose --help"));
+        assert_eq!(told(&["whydrop", "diagnos"]).close, ["diagnose"]);
+        assert!(told(&["whydrop", "xyzzy"]).close.len() == 3);
+        let value = told(&["whydrop", "diagnose", "--format", "htm"]);
+        assert!(value.close.contains(&"html".to_owned()), "{value:?}");
+        assert!(told(&["whydrop", "diagnose", "--duration", "1y"]).reason.is_some());
+        assert!(mistyped(&parse(&["whydrop", "--help"])).is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod cli;
 mod command;
 mod failure;
+mod output;
 mod progress;
 mod settings;
 mod signals;
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
     settings::set_lang(lang);
     let cli = match cli::parse() {
         Ok(cli) => cli,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return failure::usage(&error, lang),
     };
     match command::run(cli) {
         Ok(status) => ExitCode::from(status),

@@ -2,22 +2,25 @@
 //!
 //! The same functions that `diagnose` and `fix` use, on a broken web server in namespaces of its own.
 
+use super::judging::judge_apart;
 use super::observing::parse_duration;
 use super::standing::{self, Standing};
 use super::syn_lines;
 use crate::failure::Refusal;
-use crate::progress::Line;
+use crate::progress::{Line, Telling};
 use crate::settings::{self, Colour, lang, say};
 use crate::signals;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use whydrop_host::containers::Engines;
 use whydrop_host::observe::{self, Plan};
 use whydrop_host::{probing, targets};
 use whydrop_lab::{Change, Lab, Need};
+use whydrop_model::finding::Step;
 use whydrop_model::shell::{join, sanitize};
-use whydrop_model::{Finding, Fix, Phrase, ProbeResult, Report, Verdict, text};
+use whydrop_model::{Action, Finding, Fix, Phrase, ProbeResult, Report, Verdict, text};
 use whydrop_probe::progress::Event;
 use whydrop_probe::{ProbeSpec, Scheme};
 use whydrop_report::text as render;
@@ -161,14 +164,14 @@ impl Demo<'_> {
         chapter(text!("5  Repair, one cause at a time", "5  逐个修复").phrase())?;
         print(
             &text!(
-                "The first fix of each cause, and the same measurement after it:",
-                "逐一执行每个原因的首选修复，并在之后重复同样的测量："
+                "The culprit of each cause is taken away by name, as `whydrop fix --only f1.2` does it, and measured again:",
+                "逐一按名称去除每个原因的元凶（如同 `whydrop fix --only f1.2`），并在之后重复同样的测量："
             )
             .phrase(),
         )?;
         for _ in 0..ROUNDS {
-            for (finding, fix) in runnable(&report) {
-                repair(lab, &report, finding, fix)?;
+            for (name, finding, fix) in runnable(&report) {
+                repair(lab, &report, &name, finding, fix)?;
                 let after = self.measure(lab, false)?;
                 compare(&before, &after)?;
                 before = after;
@@ -230,17 +233,21 @@ impl Demo<'_> {
     fn diagnose(&self, lab: &Lab) -> Result<Report> {
         let plan = Plan {
             targets: vec![targets::resolve(&lab.target())?],
+            missing: vec![],
             from: targets::resolve(&lab.vantage())?,
             window: self.args.duration,
             probes: self.specs(lab)?,
             passive: false,
             trace: true,
+            engines: Engines::default(),
+            calls: false,
         };
-        let line = Line::new(lab.target(), self.args.duration, false);
+        let targets = plan.targets.iter().map(|found| found.target.clone()).collect();
+        let line = Line::new(targets, self.args.duration, Telling::of(false, false));
         let observation = observe::observe(&plan, self.cancel, &|at| line.update(at))?;
         drop(line);
         self.go_on()?;
-        Ok(whydrop_checks::judge(&observation))
+        Ok(judge_apart(&observation)?)
     }
 
     fn show(&self, report: &Report) -> Result<()> {
@@ -258,23 +265,33 @@ impl Demo<'_> {
     }
 }
 
-/// Findings with a fix that a program can run: the first such fix of each.
-fn runnable(report: &Report) -> Vec<(&Finding, &Fix)> {
-    let fixes = report.findings.iter().map(|f| (f, f.fixes.iter().find(|fix| !fix.steps.is_empty())));
-    fixes.filter_map(|(finding, fix)| Some((finding, fix?))).collect()
+/// Findings with a fix that a program can run, and its name as `fix --only` takes it. The demo knows that nobody needs
+/// what it broke, so it takes the culprit away wherever there is a fix that does; for others the first one that runs.
+fn runnable(report: &Report) -> Vec<(String, &Finding, &Fix)> {
+    let takes_away = |fix: &&Fix| fix.steps.iter().any(|step| matches!(step.action, Action::RuleDelete(_)));
+    let chosen = report.findings.iter().enumerate().filter_map(|(at, finding)| {
+        let mut runs = finding.fixes.iter().filter(|fix| !fix.steps.is_empty());
+        let fix = runs.clone().find(takes_away).or_else(|| runs.next())?;
+        let nth = finding.fixes.iter().position(|known| std::ptr::eq(known, fix))?;
+        Some((format!("f{}.{}", at + 1, nth + 1), finding, fix))
+    });
+    chosen.collect()
 }
 
-fn repair(lab: &Lab, report: &Report, finding: &Finding, fix: &Fix) -> Result<()> {
-    print(&Phrase::same(format!("\n{}  {}", finding.cause, finding.subject)))?;
+fn repair(lab: &Lab, report: &Report, name: &str, finding: &Finding, fix: &Fix) -> Result<()> {
+    print(&Phrase::same(format!("\n{name}  {}  {}", finding.cause, finding.subject)))?;
     for step in &fix.steps {
-        let argv = step.action.argv();
-        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-        let line =
-            report.target(&step.target).map_or_else(|| join(&argv), |target| target.command_line(&argv));
-        print(&Phrase::same(format!("  {line}")))?;
+        print(&command(report, step).map_or_else(|reason| reason, |line| Phrase::same(format!("  {line}"))))?;
         lab.apply(&step.target, &step.action)?;
     }
     Ok(())
+}
+
+/// The command of a step as a person would type it.
+fn command(report: &Report, step: &Step) -> Result<String, Phrase> {
+    let argv = step.action.command()?;
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    report.target(&step.target).map_or_else(|| Ok(join(&argv)), |target| target.command_line(&argv))
 }
 
 fn compare(before: &Measurement, after: &Measurement) -> Result<()> {

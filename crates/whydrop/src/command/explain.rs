@@ -1,11 +1,13 @@
 //! `whydrop explain`: a cause id, a counter, a drop reason or a sentence of `netstat -s`, in words.
 
 use crate::failure::Refusal;
+use crate::output::print;
 use crate::settings::{lang, say};
 use anyhow::Result;
-use std::io::Write;
+use whydrop_host::powers;
 use whydrop_host::source::procnet;
 use whydrop_model::shell::sanitize;
+use whydrop_model::snapshot::Counters;
 use whydrop_model::text;
 use whydrop_report::error::Problem;
 use whydrop_report::explain::{self, Subject};
@@ -23,6 +25,8 @@ pub struct ExplainArgs {
 
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Result<u8> {
+    let counters = procnet::mib().ok();
+    powers::give_up()?;
     let causes: Vec<_> = whydrop_checks::causes().collect();
     let options = Options { lang: lang(), ..Options::default() };
     let mut text = vec![];
@@ -32,17 +36,17 @@ pub fn run(args: ExplainArgs) -> Result<u8> {
         // A sentence of netstat may come unquoted.
         let name = args.name.join(" ");
         let subject = explain::find(&name, &causes).map_err(|near| unknown(&name, near))?;
-        explain::write_explain(&subject, now(&subject), &options, &mut text)?;
+        explain::write_explain(&subject, now(&subject, counters.as_ref()), &options, &mut text)?;
     }
-    std::io::stdout().lock().write_all(&text)?;
+    print(&text)?;
     Ok(0)
 }
 
-/// Value of a counter in the namespace that whydrop runs in, if it is one that can be read there.
-fn now(subject: &Subject<'_>) -> Option<u64> {
+/// Value of a counter in the namespace that whydrop runs in, if it is one of those that were read there.
+fn now(subject: &Subject<'_>, read: Option<&Counters>) -> Option<u64> {
     let Subject::Counters(counters) = subject else { return None };
     let [counter] = counters.as_slice() else { return None };
-    procnet::mib().ok()?.get(counter.id).copied()
+    read?.get(counter.id).copied()
 }
 
 fn unknown(name: &str, near: Vec<String>) -> anyhow::Error {

@@ -3,6 +3,7 @@
 use super::diagnose::{self, DiagnoseArgs, OutputArgs};
 use super::observing::{ObserveArgs, parse_duration};
 use super::standing::{self, Standing};
+use super::target_args::TargetArgs;
 use crate::failure::Refusal;
 use crate::settings::{lang, say};
 use crate::signals;
@@ -15,6 +16,7 @@ use whydrop_lab::{Fault, Need, State};
 use whydrop_model::shell::sanitize;
 use whydrop_model::{Phrase, Text, shell, text};
 use whydrop_report::error::Problem;
+use whydrop_report::nearest::nearest;
 
 /// First part of the names of the namespaces, unless another is wanted.
 const NAME: &str = "lab";
@@ -98,9 +100,14 @@ fn list() -> Result<u8> {
     let width = faults.iter().map(|fault| fault.id.len()).max().unwrap_or_default();
     // Each need is tried once, and only by those who may try.
     let root = rustix::process::geteuid().is_root();
-    let needs = [Need::Netem, Need::Nftables, Need::IptablesNft, Need::IptablesLegacy];
+    let mut needs: Vec<Need> = vec![];
+    for need in faults.iter().filter(|_| root).flat_map(|fault| fault.needs) {
+        if !needs.contains(need) {
+            needs.push(*need);
+        }
+    }
     let missing: Vec<(Need, Phrase)> =
-        needs.iter().filter(|_| root).filter_map(|need| Some((*need, need.missing()?))).collect();
+        needs.iter().filter_map(|need| Some((*need, need.missing()?))).collect();
     let mut out = std::io::stdout().lock();
     for fault in &faults {
         writeln!(out, "{:width$}  {}", fault.id, fault.title.get(lang()))?;
@@ -123,25 +130,28 @@ fn list() -> Result<u8> {
 fn run_once(args: RunArgs) -> Result<u8> {
     let mut standing = Standing::build(find(&args.fault.fault)?, &args.fault.name)?;
     standing.lab().break_it()?;
-    diagnose::run(DiagnoseArgs {
+    let args = DiagnoseArgs {
         observe: observe(&mut standing, args.duration),
         output: args.output,
+        until_sure: false,
         record: None,
         replay: None,
-    })
+    };
+    // Nothing is given up: the lab has still to be taken down.
+    diagnose::judge(&args, || Ok(()))
 }
 
 /// What to look at, from where, with which probes.
 fn observe(standing: &mut Standing, duration: Duration) -> ObserveArgs {
     let lab = standing.lab();
     ObserveArgs {
-        targets: vec![lab.target()],
-        all: false,
+        place: TargetArgs { targets: vec![lab.target()], all: false, all_containers: false },
         probes: lab.fault().probes.iter().map(|url| (*url).to_owned()).collect(),
         from: Some(lab.vantage()),
         duration,
         passive: false,
         no_trace: false,
+        syscalls: false,
     }
 }
 
@@ -150,6 +160,7 @@ fn find(id: &str) -> Result<Fault> {
         let what = text!("no fault is called \"{id}\"", "没有名为 \"{id}\" 的故障");
         Refusal(Problem {
             what: what.fill(&[("id", &sanitize(id, 80))]),
+            close: nearest(id, whydrop_lab::list().iter().map(|fault| fault.id)),
             tries: Some("whydrop lab list".to_owned()),
             ..Problem::default()
         })

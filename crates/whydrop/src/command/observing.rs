@@ -1,10 +1,12 @@
 //! What `diagnose`, `fix` and `record` share: which namespaces, which probes, how long.
 
+use super::target_args::TargetArgs;
 use crate::failure::Refusal;
-use crate::progress::Line;
+use crate::progress::{Line, Telling};
 use crate::settings::say;
+use crate::signals;
 use anyhow::Result;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use whydrop_host::observe::{self, Plan};
 use whydrop_host::targets;
@@ -19,6 +21,9 @@ const NAMED_COUNT: u32 = 50;
 /// GETs of an http:// or https:// probe: enough to tell a slow answer from a slow moment.
 const HTTP_COUNT: u32 = 3;
 
+/// The first window of those that grow.
+const FIRST_WINDOW: Duration = Duration::from_secs(1);
+
 /// Shortest and longest window. Below, counters of the kernel's timers say nothing.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -27,14 +32,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Debug, clap::Args)]
 pub struct ObserveArgs {
     /// What to diagnose.
-    #[arg(value_name = "TARGET", help = say(text!(
-        "host, pid:N, netns:NAME or /path, docker:NAME, podman:NAME, or a bare container or namespace name",
-        "host、pid:N、netns:名称或路径、docker:名称、podman:名称，或直接写容器名、命名空间名")))]
-    pub targets: Vec<String>,
-    /// Every namespace.
-    #[arg(long, conflicts_with = "targets",
-          help = say(text!("Every network namespace of this machine", "本机的全部网络命名空间")))]
-    pub all: bool,
+    #[command(flatten)]
+    pub place: TargetArgs,
     /// Probes.
     #[arg(long = "probe", value_name = "URL", help = say(text!(
         "Probe this while observing: tcp://host:port, http://host/path and more (repeatable)",
@@ -54,6 +53,11 @@ pub struct ObserveArgs {
     /// No drop events.
     #[arg(long, help = say(text!("Do not use the kernel's drop events", "不使用内核丢包事件")))]
     pub no_trace: bool,
+    /// System calls, too.
+    #[arg(long, conflicts_with = "no_trace", help = say(text!(
+        "Count system calls that fail, too; every call of the machine takes some 50 ns longer meanwhile",
+        "同时统计失败的系统调用；期间本机每个系统调用约慢 50 纳秒")))]
+    pub syscalls: bool,
 }
 
 /// Reads a length of time: `5s`, `500ms`, `1m`, or bare seconds.
@@ -75,28 +79,65 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 impl ObserveArgs {
     /// Opens the namespaces and reads the URLs. Nothing has been sent or changed when this fails.
     pub fn plan(&self) -> Result<Plan> {
-        let targets = if self.all { targets::all()? } else { targets::resolve_all(&self.targets)? };
+        let found = self.place.open()?;
         let from = match &self.from {
-            Some(word) => targets::resolve(word)?,
+            Some(word) => targets::resolve_with(word, &found.engines)?,
             None => targets::host()?,
         };
         let probes = self.probes.iter().map(|url| named_probe(url)).collect::<Result<_>>()?;
         Ok(Plan {
-            targets,
+            targets: found.resolved,
+            missing: found.missing,
             from,
             window: self.duration,
             probes,
             passive: self.passive,
             trace: !self.no_trace,
+            engines: found.engines,
+            calls: self.syscalls,
         })
     }
 
-    /// Observes with a progress line.
-    pub fn observe(&self, cancel: &AtomicBool, quiet: bool) -> Result<Observation> {
+    /// Resolves and observes for commands that change nothing: SIGINT and SIGTERM end the program at any time, and
+    /// the window early, with what was seen until then.
+    pub fn observe_once(&self, telling: Telling) -> Result<Observation> {
+        // Engines and files may keep it waiting: nothing is caught yet.
         let plan = self.plan()?;
-        let names: Vec<&str> = plan.targets.iter().map(|t| t.target.name.as_str()).take(3).collect();
-        let line = Line::new(sanitize(&names.join(", "), 40), self.duration, quiet);
-        Ok(observe::observe(&plan, cancel, &|at| line.update(at))?)
+        let cancel = signals::cancel_flag()?;
+        let observation = self.observe_plan(&plan, &cancel, telling)?;
+        // From now on the next one ends the program.
+        cancel.store(true, Ordering::Relaxed);
+        Ok(observation)
+    }
+
+    /// As [`ObserveArgs::observe_once`], in windows that grow from a second on until one is `sure` or the time is over.
+    /// The answer is that of the last window alone.
+    pub fn observe_until(
+        &self,
+        telling: Telling,
+        sure: &dyn Fn(&Observation) -> Result<bool>,
+    ) -> Result<Observation> {
+        let mut plan = self.plan()?;
+        let cancel = signals::cancel_flag()?;
+        let (mut left, mut window) = (plan.window, FIRST_WINDOW);
+        loop {
+            // A rest that is shorter than the window before it would only know less.
+            plan.window = if left < window * 2 { left } else { window };
+            left = left.saturating_sub(plan.window);
+            let observation = self.observe_plan(&plan, &cancel, telling)?;
+            if left.is_zero() || cancel.load(Ordering::Relaxed) || sure(&observation)? {
+                cancel.store(true, Ordering::Relaxed);
+                return Ok(observation);
+            }
+            window = plan.window * 2;
+        }
+    }
+
+    /// Observes namespaces that are open already, with a progress line.
+    pub fn observe_plan(&self, plan: &Plan, cancel: &AtomicBool, telling: Telling) -> Result<Observation> {
+        let targets = plan.targets.iter().map(|found| found.target.clone()).collect();
+        let line = Line::new(targets, plan.window, telling);
+        Ok(observe::observe(plan, cancel, &|at| line.update(at))?)
     }
 }
 

@@ -1,8 +1,8 @@
 //! `whydrop record`: the evidence of a run, without a judgement.
 
 use super::observing::ObserveArgs;
+use crate::progress::Telling;
 use crate::settings::{lang, say};
-use crate::signals;
 use anyhow::Result;
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,8 +25,7 @@ pub struct RecordArgs {
 
 /// Runs the command.
 pub fn run(args: RecordArgs) -> Result<u8> {
-    let cancel = signals::cancel_flag()?;
-    let observation = args.observe.observe(&cancel, args.quiet)?;
+    let observation = args.observe.observe_once(Telling::of(args.quiet, false))?;
     replay::write(&args.output, observation)?;
     if !args.quiet {
         let file = whydrop_model::shell::quote(&args.output.display().to_string());

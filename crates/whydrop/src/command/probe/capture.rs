@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use whydrop_host::output;
 use whydrop_model::text;
 use whydrop_probe::progress::Event;
 
@@ -24,14 +25,10 @@ impl Capture {
     /// Begins the file.
     pub fn create(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let begin = || -> std::io::Result<_> {
-            let mut out = BufWriter::new(File::create(path)?);
-            for word in [0xa1b2_3c4d, 2 | 4 << 16, 0, 0, SNAP as u32, LINKTYPE_RAW] {
-                out.write_all(&u32::to_ne_bytes(word))?;
-            }
-            Ok(out)
-        };
-        let out = begin().with_context(|| failed(&shown))?;
+        let mut out = BufWriter::new(output::create(path)?);
+        for word in [0xa1b2_3c4d, 2 | 4 << 16, 0, 0, SNAP as u32, LINKTYPE_RAW] {
+            out.write_all(&u32::to_ne_bytes(word)).with_context(|| failed(&shown))?;
+        }
         Ok(Self { out, failed: None, path: shown })
     }
 

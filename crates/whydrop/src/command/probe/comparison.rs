@@ -3,17 +3,21 @@
 use crate::failure::Refusal;
 use anyhow::{Context, Result};
 use std::path::Path;
+use whydrop_host::sys::file;
 use whydrop_model::shell::sanitize;
 use whydrop_model::{Phrase, ProbeResult, Text, text};
 use whydrop_probe::stats::compare::{Run, compare};
+
+/// Bytes of an earlier output; a run with every packet in it has less.
+const LARGEST: usize = 64 << 20;
 
 /// Reads the counts of an earlier `--json` output of a run against `url`.
 pub fn read(path: &Path, url: &str) -> Result<Run> {
     let shown = path.display();
     let refusal = |what: Text| Refusal::new(what.fill(&[("path", &shown)]));
     let unread = || refusal(text!("cannot read {path}", "无法读取 {path}"));
-    let text = std::fs::read_to_string(path).with_context(unread)?;
-    let json: serde_json::Value = serde_json::from_str(&text).with_context(unread)?;
+    let text = file::bounded(path, LARGEST)?;
+    let json: serde_json::Value = serde_json::from_slice(&text).with_context(unread)?;
     let number = |key: &str| json.get(key).and_then(serde_json::Value::as_u64);
     let missing = || {
         refusal(text!(

@@ -9,6 +9,7 @@ mod running;
 pub use arguments::ProbeArgs;
 
 use crate::failure::Refusal;
+use crate::output::answer;
 use crate::settings::lang;
 use crate::signals;
 use anyhow::{Context, Result};
@@ -63,7 +64,7 @@ pub fn run(args: ProbeArgs) -> Result<u8> {
     if let Some(capture) = capture {
         capture.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish()?;
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = answer();
     if args.json {
         whydrop_report::json::pretty(&whydrop_report::json::probe(&result, lang()), &mut out)?;
     } else {

@@ -162,6 +162,7 @@ mod tests {
             container: None,
             role: Role::Target,
             entry: Entry::Here,
+            tenants: vec![],
         };
         let line = Line { event: &event, place: place::of_event(&event), target: Some(&target) };
         let style = Style { colour: false, stack: false, verbose: false, room: Room::of(columns) };

@@ -1,6 +1,7 @@
 //! `whydrop trace`: the kernel's drop events as they happen.
 
 mod filter;
+mod flows;
 mod json;
 mod line;
 mod pace;
@@ -10,10 +11,12 @@ mod summary;
 mod view;
 
 use super::observing::parse_duration;
+use super::target_args::TargetArgs;
 use crate::settings::{Colour, lang, say};
 use crate::signals;
 use anyhow::Result;
 use filter::Filter;
+use flows::Flows;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,10 +29,10 @@ use whydrop_facts::Class;
 use whydrop_facts::place::Place;
 use whydrop_host::Netns;
 use whydrop_host::collect::{self, Context};
-use whydrop_host::targets::{self, Resolved};
+use whydrop_host::targets::Resolved;
 use whydrop_host::trace::{Step, TraceOptions, Tracer};
 use whydrop_model::shell::sanitize;
-use whydrop_model::{DropEvent, Target, text};
+use whydrop_model::{DropEvent, Reading, Target, text};
 
 /// How often the ring is looked at: fast enough to look live, slow enough to cost nothing.
 const POLL: Duration = Duration::from_millis(50);
@@ -40,14 +43,8 @@ const FIRST_POLL: Duration = Duration::from_millis(2);
 #[derive(Debug, clap::Args)]
 pub struct TraceArgs {
     /// Where.
-    #[arg(value_name = "TARGET", help = say(text!(
-        "host, pid:N, netns:NAME or /path, docker:NAME, podman:NAME, or a bare container or namespace name",
-        "host、pid:N、netns:名称或路径、docker:名称、podman:名称，或直接写容器名、命名空间名")))]
-    targets: Vec<String>,
-    /// Everywhere.
-    #[arg(long, conflicts_with = "targets",
-          help = say(text!("Every network namespace of this machine", "本机的全部网络命名空间")))]
-    all: bool,
+    #[command(flatten)]
+    place: TargetArgs,
     /// How long.
     #[arg(long, value_name = "TIME", value_parser = parse_duration,
           help = say(text!("Stop after this time: 5s, 500ms, 1m (default: at Ctrl-C)", "运行多久：5s、500ms、1m（默认直到 Ctrl-C）")))]
@@ -58,6 +55,9 @@ pub struct TraceArgs {
     /// Which lines.
     #[command(flatten)]
     filter: filter::FilterArgs,
+    /// Who suffers.
+    #[arg(long, help = say(text!("Also show conversations in trouble: refused, unanswered, cut, repeated", "同时显示受影响的会话：被拒绝、无应答、被切断、重传")))]
+    flows: bool,
     /// Callers.
     #[arg(long, help = say(text!("Show the kernel functions that led to the drop", "显示导致丢弃的内核调用栈")))]
     stack: bool,
@@ -109,13 +109,23 @@ impl Targets {
 /// Runs the command.
 pub fn run(args: TraceArgs) -> Result<u8> {
     let cancel = signals::cancel_flag()?;
-    let resolved = if args.all { targets::all()? } else { targets::resolve_all(&args.targets)? };
-    let targets = Targets(resolved.iter().map(|r| (r.netns.inode(), r.target.clone())).collect());
+    let found = args.place.open()?;
+    for passed in &found.missing {
+        let why = match &passed.before {
+            Reading::Absent(why) | Reading::Denied(why) | Reading::Failed(why) => why.as_str(),
+            Reading::Present(_) => "",
+        };
+        let (name, why) = (sanitize(&passed.target.name, 80), sanitize(why, 200));
+        let said = text!("passed over {name}: {why}", "跳过 {name}：{why}");
+        writeln!(std::io::stderr().lock(), "{}", said.fill(&[("name", &name), ("why", &why)]).get(lang()))?;
+    }
+    let targets = Targets(found.resolved.iter().map(|r| (r.netns.inode(), r.target.clone())).collect());
     let filter = Filter::new(&args.filter)?;
     let options = TraceOptions {
-        netns: if args.all { vec![] } else { targets.0.keys().copied().collect() },
+        netns: if args.place.all { vec![] } else { targets.0.keys().copied().collect() },
         stacks: true,
         owners: true,
+        flows: args.flows,
         from: args.step.unwrap_or(Step::TpBtf),
     };
     let mut tracer = Tracer::start(&options).map_err(|refused| {
@@ -131,8 +141,14 @@ pub fn run(args: TraceArgs) -> Result<u8> {
         }
     })?;
     announce(&tracer, &targets)?;
+    if args.flows && tracer.flows()?.is_none() {
+        let blind = text!("{step} shows no conversations", "{step} 看不到会话");
+        let blind = blind.fill(&[("step", &tracer.step().word())]);
+        writeln!(std::io::stderr().lock(), "{}", blind.get(lang()))?;
+    }
 
-    let mut view = View::new(&args, &filter, &targets, settings(&resolved))?;
+    let mut view = View::new(&args, &filter, &targets, settings(&found.resolved))?;
+    let mut talks = args.flows.then(|| Flows::new(&targets, args.json));
     let end = args.duration.map(|duration| Instant::now() + duration);
     let (mut failure, mut pause) = (None, FIRST_POLL);
     while !cancel.load(Ordering::Acquire) && end.is_none_or(|end| Instant::now() < end) && failure.is_none() {
@@ -142,13 +158,23 @@ pub fn run(args: TraceArgs) -> Result<u8> {
                 failure = view.show(&event).err();
             }
         })?;
+        if let Some(talks) = talks.as_mut().filter(|talks| talks.is_due())
+            && let Some(log) = tracer.flows()?
+        {
+            talks.show(&log, view.out())?;
+        }
         view.tick(tracer.step(), counts.as_deref())?;
         let left = end.map_or(POLL, |end| end.saturating_duration_since(Instant::now()));
         std::thread::sleep(left.min(pause));
         pause = POLL.min(pause * 2);
     }
+    if let Some(talks) = &mut talks
+        && let Some(log) = tracer.flows()?
+    {
+        talks.show(&log, view.out())?;
+    }
     let step = tracer.step();
-    let log = tracer.stop(&mut |event| {
+    let traced = tracer.stop(&mut |event| {
         if failure.is_none() {
             failure = view.show(&event).err();
         }
@@ -156,6 +182,7 @@ pub fn run(args: TraceArgs) -> Result<u8> {
     if let Some(error) = failure {
         return Err(error);
     }
+    let log = traced.drops;
     let summary = Summary::new(&log, step, view.sampled, &targets, &view.places);
     view.finish(&log.counts, &summary)?;
     Ok(0)

@@ -4,14 +4,14 @@ use super::filter::{Filter, Verdict};
 use super::pace::{Pace, Withheld};
 use super::summary::{Places, Summary};
 use super::{Line, Targets, TraceArgs, json, line, pcapng};
-use crate::failure::Refusal;
 use crate::settings::lang;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant};
 use whydrop_checks::settings::Settings;
 use whydrop_facts::place;
+use whydrop_host::output;
 use whydrop_host::trace::Step;
 use whydrop_model::shell::sanitize;
 use whydrop_model::{DropCount, DropEvent, text};
@@ -50,13 +50,7 @@ impl<'a> View<'a> {
         settings: Settings,
     ) -> Result<Self> {
         let capture = match &args.pcapng {
-            Some(path) => {
-                let fail = || {
-                    let what = text!("cannot write {path}", "无法写入 {path}");
-                    Refusal::new(what.fill(&[("path", &path.display())]))
-                };
-                Some(pcapng::Writer::new(BufWriter::new(File::create(path).with_context(fail)?))?)
-            }
+            Some(path) => Some(pcapng::Writer::new(BufWriter::new(output::create(path)?))?),
             None => None,
         };
         let style = line::Style {
@@ -109,6 +103,11 @@ impl<'a> View<'a> {
             return Ok(());
         }
         if self.json { json::write(&line, &mut self.out) } else { self.style.write(&line, &mut self.out) }
+    }
+
+    /// Where lines go.
+    pub fn out(&mut self) -> &mut dyn Write {
+        &mut self.out
     }
 
     /// True if [`Self::tick`] will tell what was held back, and wants the counts for it. They are read before the
