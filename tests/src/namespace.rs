@@ -1,6 +1,13 @@
 //! Network namespaces set up with the tools that people use: the program must understand what those leave behind.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How the names of all test namespaces begin; the number of the process that made them ends them.
+const PREFIX: &str = "wd-test-";
 
 /// A named network namespace, removed with all that is in it when this value is dropped.
 #[derive(Debug)]
@@ -9,9 +16,14 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes it; its loopback interface is up. The name is unique on the machine: `wd-test-PURPOSE-PID`.
+    /// Makes it; its loopback interface is up. The name is unique on the machine: `wd-test-PURPOSE-NUMBER-PID`, for `cargo
+    /// test` runs the tests of a file in one process.
     pub fn new(purpose: &str) -> Self {
-        let name = format!("wd-test-{purpose}-{}", std::process::id());
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{purpose}-{number}-{}", std::process::id());
         command(&format!("ip netns add {name}"));
         let namespace = Self { name };
         namespace.run("ip link set lo up");
@@ -55,6 +67,12 @@ impl Namespace {
             namespace.run(&format!("ip address add {address} dev eth0"));
             namespace.run("ip link set eth0 up");
         }
+        // Each end is announced as up by a work item of the kernel, up to a second later.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while [self, other].iter().any(|end| !end.run("ip -o link show eth0").contains("state UP")) {
+            assert!(Instant::now() < deadline, "the ends of a veth do not come up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -65,9 +83,28 @@ impl Drop for Namespace {
     }
 }
 
+/// Removes what tests left that were killed: the process that made it is gone.
+fn sweep() {
+    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let of = name.strip_prefix(PREFIX).and_then(|rest| rest.rsplit('-').next());
+        let Some(pid) = of.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            Command::new("ip").args(["netns", "delete", &name]).status().ok();
+        }
+    }
+}
+
 /// A program in the background, ended and reaped when this value is dropped.
 #[derive(Debug)]
 pub struct Background(Child);
+
+impl Background {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Background {
     fn drop(&mut self) {

@@ -2,9 +2,8 @@
 //! machine that gives little.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
-use whydrop_tests::{Namespace, diagnose, whydrop};
+use whydrop_tests::{Namespace, diagnose, whydrop, without_root};
 
 fn run(arguments: &[&str]) -> Output {
     whydrop().args(arguments).output().expect("whydrop starts")
@@ -66,7 +65,16 @@ fn help_and_the_generated_files_exist_in_both_languages() {
         assert!(help.status.success());
         assert_eq!(stdout(&help).contains('丢'), lang == "zh", "{}", stdout(&help));
     }
-    assert!(stdout(&run(&["man"])).contains(".TH"));
+    let pages = stdout(&run(&["man", "--list"]));
+    assert!(pages.lines().count() > 10, "{pages}");
+    for page in pages.lines() {
+        let command = page.strip_prefix("whydrop-");
+        let page = stdout(&run(&["man"].into_iter().chain(command).collect::<Vec<_>>()));
+        assert!(page.contains(".TH") && page.contains(command.unwrap_or("whydrop")), "{page}");
+    }
+    assert_eq!(run(&["man", "dignose"]).status.code(), Some(2));
+    let licences = stdout(&run(&["licences"]));
+    assert!(licences.contains("  aya ") && licences.contains("Rich Felker"), "{licences}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(stdout(&run(&["completions", shell])).contains("diagnose"));
     }
@@ -116,11 +124,10 @@ fn a_replay_gives_the_same_report_without_root() {
     ]);
     live.assert_causes(&[]);
     fs::set_permissions(record.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    let program = whydrop().get_program().to_owned();
-    let mut replay = Command::new(program);
-    // nobody:nogroup, on a program that everyone can read.
-    replay.args(["--lang", "en", "diagnose", "--json", "--replay", record.path()]).uid(65534).gid(65534);
-    let output = replay.output().expect("whydrop starts as nobody");
+    let output = without_root()
+        .args(["diagnose", "--json", "--replay", record.path()])
+        .output()
+        .expect("whydrop starts as nobody");
     let replayed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
     assert_eq!(replayed, live.report);
     assert_eq!(output.status.code(), Some(live.status));
@@ -146,12 +153,8 @@ fn a_damaged_recording_is_refused_with_a_reason() {
 
 #[test]
 fn without_root_the_report_says_what_is_missing_and_changes_nothing() {
-    let mut nobody = Command::new(whydrop().get_program());
-    nobody
-        .args(["--lang", "en", "diagnose", "host", "--passive", "--duration", "300ms", "--json"])
-        .uid(65534)
-        .gid(65534);
-    let output = nobody.output().expect("whydrop starts as nobody");
+    let passive = ["diagnose", "host", "--passive", "--duration", "300ms", "--json"];
+    let output = without_root().args(passive).output().expect("whydrop starts as nobody");
     let report: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)));
     let denied = report["coverage"].as_array().unwrap().iter().filter(|c| c["status"] == "denied").count();

@@ -2,16 +2,14 @@
 //! nothing, however they end. Need root, except for the refusal.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
-use whydrop_tests::{command, diagnose, is_root, whydrop};
+use whydrop_tests::{command, diagnose, is_root, whydrop, without_root};
 
 /// For processes that clean up behind a killed one.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// `nobody`: any user without privileges.
-const NOBODY: u32 = 65534;
 
 fn name(purpose: &str) -> String {
     format!("wd-test-{purpose}-{}", std::process::id())
@@ -120,12 +118,8 @@ fn what_a_killed_holder_left_is_removed_by_down() {
 fn without_root_nothing_is_built_and_the_reason_is_told() {
     for words in [["demo", "--name"].as_slice(), &["lab", "run", "healthy/idle", "--name"]] {
         let name = name("nobody");
-        let mut program = whydrop();
-        program.args(words).arg(&name);
-        if is_root() {
-            program.uid(NOBODY);
-        }
-        let output = program.output().expect("whydrop starts");
+        let mut program = if is_root() { without_root() } else { whydrop() };
+        let output = program.args(words).arg(&name).output().expect("whydrop starts");
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         assert!(said(&output).contains("needs: root"), "{}", said(&output));
         assert_eq!(left_behind(&name), Vec::<PathBuf>::new());

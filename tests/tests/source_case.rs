@@ -18,8 +18,14 @@ fn the_source_case_is_found_fixed_and_proved() {
     found.assert_causes(&["mtu.too_small", "netfilter.drop_rule", "netfilter.drop_rule", "qdisc.netem_loss"]);
     assert_eq!(found.report["ledger"]["unexplained"], 0, "\n{}", found.said);
 
-    let fix =
-        whydrop().args(web.arguments("fix")).args(["--apply", "--yes"]).output().expect("whydrop starts");
+    // The culprits themselves, by name: their removal lets more through than this traffic. By cause, because `fix` looks
+    // again, and what costs most then stands first.
+    let only: Vec<String> = found.report["findings"].as_array().expect("findings").iter().map(last).collect();
+    let fix = whydrop()
+        .args(web.arguments("fix"))
+        .args(["--apply", "--yes", "--only", &only.join(",")])
+        .output()
+        .expect("whydrop starts");
     assert!(
         fix.status.success(),
         "fix ended with {}\n{}\n{}",
@@ -30,4 +36,9 @@ fn the_source_case_is_found_fixed_and_proved() {
     assert!(!web.server.run("tc qdisc show dev eth0").contains("netem"), "the qdisc stayed");
     assert!(!web.server.run("iptables-save").contains("DROP"), "a rule stayed");
     web.diagnose().assert_causes(&[]);
+}
+
+/// The name of a finding's last fix: the one that takes the culprit away.
+fn last(finding: &serde_json::Value) -> String {
+    format!("{}.last", finding["cause"].as_str().expect("a cause"))
 }

@@ -1,13 +1,12 @@
 //! Each step of the ladder, tested by taking the ones above away.
 
-use std::net::UdpSocket;
-use std::os::unix::process::CommandExt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use whydrop_host::Netns;
 use whydrop_tests::{
-    Diagnosis, Namespace, Trace, Traced, diagnose_as, whydrop, without_calls, without_folders,
+    Diagnosis, Namespace, Trace, Traced, diagnose_as, whydrop, without_calls, without_folders, without_root,
 };
 
 /// Where the kernel shows its types.
@@ -20,24 +19,27 @@ const NO_TRACING: &[i64] = &[
     libc::SYS_mkdir,
 ];
 
-/// Sends datagrams to a port where nobody listens. They are refused or dropped, that is their purpose.
-fn send(datagrams: usize) {
+/// Where nobody listens.
+const CLOSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+/// Sends datagrams to where nobody listens. They are refused or dropped, that is their purpose.
+fn send(datagrams: usize, to: SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    (0..datagrams).for_each(|_| drop(socket.send_to(b"x", "127.0.0.1:9")));
+    (0..datagrams).for_each(|_| drop(socket.send_to(b"x", to)));
 }
 
 /// Drops 11 datagrams at a closed port of a fresh namespace, traced from `step` on.
 fn drop_eleven(step: &str, purpose: &str) -> (Traced, Namespace) {
     let namespace = Namespace::new(&format!("tl-{purpose}"));
-    let traced = drop_eleven_in(&namespace, whydrop(), step);
+    let traced = drop_eleven_in(&namespace, whydrop(), step, CLOSED);
     (traced, namespace)
 }
 
-/// Drops 11 datagrams at a closed port of this namespace, traced by this command.
-fn drop_eleven_in(namespace: &Namespace, tracer: Command, step: &str) -> Traced {
+/// Drops 11 datagrams at this closed port of this namespace, traced by this command.
+fn drop_eleven_in(namespace: &Namespace, tracer: Command, step: &str, to: SocketAddr) -> Traced {
     let trace = Trace::start_as(tracer, &[&namespace.target(), "--step", step]);
     let netns = Netns::open(&Path::new("/run/netns").join(namespace.name())).expect("open");
-    netns.run(|| send(11)).expect("entered");
+    netns.run(|| send(11, to)).expect("entered");
     trace.stop()
 }
 
@@ -68,10 +70,12 @@ fn both_bpf_steps_count_in_the_namespace() {
 fn the_drop_monitor_counts_the_machine() {
     whydrop_tests::command("modprobe drop_monitor");
     let namespace = Namespace::new("tl-dm");
-    let traced = without_calls(NO_TRACING, || drop_eleven_in(&namespace, whydrop(), "tp_btf"));
+    // It sees the neighbours' drops as well, and no other test sends to this address.
+    let own = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)), CLOSED.port());
+    let traced = without_calls(NO_TRACING, || drop_eleven_in(&namespace, whydrop(), "tp_btf", own));
     assert_eq!(traced.summary["step"], "drop_monitor", "{}", traced.said);
     assert!(counted(&traced, None) >= 11, "{}", traced.summary);
-    let to_us = |line: &&serde_json::Value| line["dst"] == "127.0.0.1:9";
+    let to_us = |line: &&serde_json::Value| line["dst"] == own.to_string();
     assert_eq!(traced.lines.iter().filter(to_us).count(), 11);
 }
 
@@ -88,7 +92,7 @@ fn tracefs_counts_the_machine_and_says_that_it_knows_no_namespace() {
 #[test]
 fn without_btf_the_tracepoint_is_read_as_text() {
     let namespace = Namespace::new("tl-nobtf");
-    let traced = drop_eleven_in(&namespace, without_folders(&[BTF]), "tp_btf");
+    let traced = drop_eleven_in(&namespace, without_folders(&[BTF]), "tp_btf", CLOSED);
     assert_eq!(traced.summary["step"], "tracefs", "{}", traced.said);
     assert!(counted(&traced, None) >= 11, "{}", traced.summary);
     for step in ["tp_btf", "raw_tp"] {
@@ -99,7 +103,8 @@ fn without_btf_the_tracepoint_is_read_as_text() {
 #[test]
 fn without_bpf_the_tracepoint_is_read_as_text() {
     let namespace = Namespace::new("tl-nobpf");
-    let traced = without_calls(&[libc::SYS_bpf], || drop_eleven_in(&namespace, whydrop(), "tp_btf"));
+    let tracing = || drop_eleven_in(&namespace, whydrop(), "tp_btf", CLOSED);
+    let traced = without_calls(&[libc::SYS_bpf], tracing);
     assert_eq!(traced.summary["step"], "tracefs", "{}", traced.said);
     assert!(counted(&traced, None) >= 11, "{}", traced.summary);
     for step in ["tp_btf", "raw_tp"] {
@@ -119,7 +124,7 @@ fn without_tracefs_the_counters_alone_find_the_cause_and_the_report_says_so() {
                 diagnose_as(whydrop(), &["diagnose", &namespace.target(), "--passive", "--duration", "2s"])
             });
             while !diagnosis.is_finished() {
-                sender.run(|| send(1)).expect("entered");
+                sender.run(|| send(1, CLOSED)).expect("entered");
                 std::thread::sleep(Duration::from_millis(50));
             }
             diagnosis.join().expect("a report")
@@ -158,17 +163,8 @@ fn the_report_says_on_which_step_it_stood_and_why_not_on_a_better_one() {
 /// Privileges are taken away, not asked away: the ladder must find out by itself.
 #[test]
 fn without_privileges_each_step_says_what_it_lacks() {
-    let program = whydrop_tests::whydrop();
-    // Where another user can reach it.
-    let copy = std::env::temp_dir().join(format!("wd-test-tl-{}", std::process::id()));
-    std::fs::copy(program.get_program(), &copy).expect("copied");
-    let output = Command::new(&copy)
-        .uid(65534)
-        .gid(65534)
-        .args(["--lang", "en", "trace", "--duration", "300ms", "--json"])
-        .output()
-        .expect("whydrop starts");
-    std::fs::remove_file(&copy).expect("removed");
+    let output =
+        without_root().args(["trace", "--duration", "300ms", "--json"]).output().expect("whydrop starts");
     let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
     for step in ["tp_btf", "raw_tp", "tracefs", "drop_monitor"] {
         assert!(said.contains(&format!("{step}: cannot")), "{step}: {said}");
