@@ -61,7 +61,7 @@ fn with_whydrop(netns: &Netns, flood: impl Fn() -> Result<Cost>) -> Result<Cost>
     let options = TraceOptions { netns: vec![netns.inode()], ..TraceOptions::default() };
     let recording = Tracer::start(&options).map_err(|refused| anyhow::anyhow!("{refused}"))?.record();
     let cost = flood()?;
-    let log = recording.stop()?;
+    let log = recording.stop()?.drops;
     let counted: u64 = log.counts.iter().map(|count| count.drops).sum();
     if counted < PACKETS {
         bail!("{counted} of {PACKETS} drops were counted");

@@ -4,8 +4,11 @@
 //! prints the median of both. Numbers of different machines or runs are not to be compared; ratios are.
 #![allow(clippy::print_stdout, reason = "a command-line program talks to its user")]
 
+mod calls;
+mod connections;
 mod evidence;
 mod flood;
+mod judge;
 mod measure;
 mod probes;
 mod rules;
@@ -28,13 +31,16 @@ struct Arguments {
 
 type Bench = fn() -> Result<Vec<Comparison>>;
 
-const BENCHES: [(&str, Bench); 8] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("snapshot", snapshot::run),
     ("rules", rules::run),
     ("sockets", sockets::run),
     ("flood", flood::run),
     ("evidence", evidence::run),
     ("stream", stream::run),
+    ("connections", connections::run),
+    ("calls", calls::run),
+    ("judge", judge::run),
     ("probes", probes::run),
     ("source-case", source_case::run),
 ];
@@ -45,8 +51,8 @@ fn main() -> Result<()> {
     {
         bail!("no bench {unknown}; there are {}", BENCHES.map(|(name, _)| name).join(", "));
     }
-    println!("| work | with | wall | CPU | peak memory |");
-    println!("| --- | --- | --- | --- | --- |");
+    println!("| work | with | wall | times as fast | CPU | peak memory |");
+    println!("| --- | --- | --- | --- | --- | --- |");
     for (name, bench) in BENCHES {
         if arguments.names.is_empty() || arguments.names.iter().any(|wanted| wanted == name) {
             bench()?.iter().for_each(|comparison| println!("{comparison}"));

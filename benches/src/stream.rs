@@ -1,13 +1,12 @@
 //! A healthy TCP stream between two namespaces, with and without a tracer: where nothing is dropped it must cost nothing.
 
 use crate::measure::{Comparison, Cost};
-use crate::watcher::{with_bpftrace, with_perf};
+use crate::watcher::{with_bpftrace, with_perf, with_window};
 use anyhow::{Result, bail};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use whydrop_host::Netns;
-use whydrop_host::trace::{TraceOptions, Tracer};
 use whydrop_tests::Namespace;
 
 /// Bytes of one round.
@@ -24,21 +23,10 @@ pub fn run() -> Result<Vec<Comparison>> {
     stream()?;
     let compared = Comparison::run(
         "4 GiB of TCP between two namespaces, nothing dropped",
-        5,
+        9,
         vec![
             ("nothing", Box::new(stream)),
-            (
-                "whydrop's tracer",
-                Box::new(|| {
-                    let netns = vec![from.inode(), to.inode()];
-                    let options = TraceOptions { netns, ..TraceOptions::default() };
-                    let tracer = Tracer::start(&options).map_err(|refused| anyhow::anyhow!("{refused}"))?;
-                    let recording = tracer.record();
-                    let cost = stream();
-                    recording.stop()?;
-                    cost
-                }),
-            ),
+            ("whydrop's tracer", Box::new(|| with_window(&[&from, &to], false, stream))),
             ("bpftrace, counting", Box::new(|| with_bpftrace(stream))),
             ("perf record", Box::new(|| with_perf(stream))),
         ],

@@ -1,4 +1,4 @@
-//! Programs of other people that watch for drops, while something happens.
+//! Who watches while something happens: whydrop, and programs of other people.
 
 use crate::measure::Cost;
 use anyhow::{Context, Result, bail};
@@ -6,6 +6,24 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use wait4::Wait4;
+use whydrop_host::Netns;
+use whydrop_host::trace::{TraceOptions, Tracer};
+
+/// Watches drops and conversations, as while the window of a diagnosis is open, while `work` runs.
+pub fn with_window(netns: &[&Netns], calls: bool, work: impl FnOnce() -> Result<Cost>) -> Result<Cost> {
+    let netns = netns.iter().map(|netns| netns.inode()).collect();
+    let options = TraceOptions { netns, flows: true, ..TraceOptions::default() };
+    let recording = Tracer::start(&options).map_err(|refused| anyhow::anyhow!("{refused}"))?.record();
+    if calls {
+        recording.watch_calls();
+    }
+    let cost = work();
+    let flows = recording.stop()?.flows;
+    if !flows.is_present() {
+        bail!("conversations were not watched: {flows:?}");
+    }
+    cost
+}
 
 /// bpftrace with this program. It finds tracepoints below debugfs only, which not every machine has mounted.
 pub fn bpftrace(program: &str) -> Command {

@@ -9,18 +9,28 @@ use std::process::Command;
 pub const DEBIAN_KEYS: (&str, &str) =
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring");
 
-/// What the tests call, as (program, package).
+/// Where Debian's packages come from on a machine that names no mirror of its own.
+const DEBIAN: &str = "http://deb.debian.org/debian";
+
+/// What the tests call beyond Debian's essential packages, as (program or absolute path of a file, package).
 pub const TEST_TOOLS: &[(&str, &str)] = &[
+    ("/etc/protocols", "netbase"),
     ("conntrack", "conntrack"),
     ("dnsmasq", "dnsmasq-base"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
+    ("kill", "procps"),
+    ("modprobe", "kmod"),
+    ("mount", "mount"),
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
+    ("openssl", "openssl"),
     ("python3", "python3"),
     ("script", "bsdutils"),
+    ("sysctl", "procps"),
     ("tcpdump", "tcpdump"),
+    ("wg", "wireguard-tools"),
     ("tshark", "tshark"),
     ("xtables-nft-multi", "iptables"),
 ];
@@ -53,18 +63,48 @@ fn apt_get() -> Command {
     command
 }
 
+/// The mirror of Debian that this machine is set to use, or Debian's own.
+pub fn mirror() -> Result<String> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    let parts = Path::new("/etc/apt/sources.list.d");
+    if parts.is_dir() {
+        for entry in std::fs::read_dir(parts)? {
+            files.push(entry?.path());
+        }
+    }
+    files.sort_unstable();
+    for file in files.iter().filter(|file| file.is_file()) {
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        if let Some(mirror) = mirror_in(&text) {
+            return Ok(mirror.to_owned());
+        }
+    }
+    Ok(DEBIAN.to_owned())
+}
+
+/// The first mirror of the whole of Debian, in either format of apt's sources; updates and security are elsewhere.
+fn mirror_in(sources: &str) -> Option<&str> {
+    let lines = sources.lines().map(str::trim);
+    let lines = lines.filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"));
+    lines
+        .flat_map(str::split_whitespace)
+        .map(|word| word.trim_end_matches('/'))
+        .find(|word| word.starts_with("http") && word.ends_with("/debian"))
+}
+
 /// The packages of one Debian release, read through lists of its own: the machine's apt sources stay as they are.
 pub struct Release {
     options: Vec<String>,
 }
 
 impl Release {
-    /// Fetches the lists of `suite` into `directory`.
-    pub fn open(suite: &str, directory: &Path) -> Result<Self> {
+    /// Fetches the lists of `suite` for one of Debian's architectures into `directory`.
+    pub fn open(suite: &str, architecture: &str, directory: &Path) -> Result<Self> {
         let lists = directory.join("lists");
         std::fs::create_dir_all(lists.join("partial"))?;
         let sources = directory.join("sources.list");
-        let line = format!("deb [signed-by={}] http://deb.debian.org/debian {suite} main\n", DEBIAN_KEYS.0);
+        let line = format!("deb [signed-by={}] {} {suite} main\n", DEBIAN_KEYS.0, mirror()?);
         std::fs::write(&sources, line)?;
         let options = [
             format!("Dir::Etc::SourceList={}", sources.display()),
@@ -72,6 +112,8 @@ impl Release {
             format!("Dir::State::Lists={}", lists.display()),
             format!("Dir::Cache={}", directory.join("cache").display()),
             "Dir::State::Status=/dev/null".to_owned(),
+            format!("APT::Architecture={architecture}"),
+            format!("APT::Architectures={architecture}"),
             "Acquire::Languages=none".to_owned(),
             "Acquire::Retries=3".to_owned(),
             "APT::Sandbox::User=root".to_owned(),
@@ -102,5 +144,23 @@ impl Release {
             run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(directory))?;
         }
         Ok(std::fs::remove_dir_all(&download)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mirror_in;
+
+    #[test]
+    fn the_mirror_is_found_in_both_formats_and_only_where_all_of_debian_is() {
+        let security = "Types: deb\nURIs: http://deb.debian.org/debian-security\nSuites: bookworm-security\n";
+        assert_eq!(mirror_in(security), None);
+        let new =
+            format!("{security}\nTypes: deb\n# http://old.example/debian\nURIs: https://a.example/debian/\n");
+        assert_eq!(mirror_in(&new), Some("https://a.example/debian"));
+        let old = "# deb http://old.example/debian stable main\n\
+                   deb [signed-by=/usr/share/keyrings/a.gpg] http://b.example/debian stable main\n";
+        assert_eq!(mirror_in(old), Some("http://b.example/debian"));
+        assert_eq!(mirror_in("deb http://archive.ubuntu.com/ubuntu noble main\n"), None);
     }
 }

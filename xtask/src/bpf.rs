@@ -10,7 +10,7 @@ use std::process::Command;
 
 const SOURCE: &str = "drops.bpf.c";
 const OBJECT: &str = "drops.bpf.o";
-const HEADERS: [&str; 2] = ["ktypes.h", "drops.h"];
+const HEADERS: [&str; 6] = ["ktypes.h", "common.h", "drops.h", "flows.h", "flows.bpf.h", "calls.bpf.h"];
 /// In the format of sha256sum, so that a person can check it without us.
 const SUMS: &str = "SHA256SUMS";
 

@@ -5,9 +5,10 @@
 
 use crate::apt;
 use crate::process::{cargo, find_program, run as must};
-use crate::{bpf, docker, generate, programs, vm};
+use crate::{bpf, dist, docker, engines, generate, installed, programs, vm};
 use anyhow::{Result, bail};
 use clap::Parser;
+use std::process::Command;
 use std::time::Instant;
 
 /// Options of `cargo xtask ci`.
@@ -24,13 +25,15 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 9] = [
     Step { name: "format", needs_root: false, run: format },
     Step { name: "lints", needs_root: false, run: lints },
     Step { name: "files", needs_root: false, run: files },
     Step { name: "tests", needs_root: true, run: tests },
     Step { name: "demo", needs_root: true, run: demo },
+    Step { name: "packages", needs_root: true, run: packages },
     Step { name: "docker", needs_root: true, run: docker::run },
+    Step { name: "engines", needs_root: true, run: engines::all },
     Step { name: "guests", needs_root: true, run: guests },
 ];
 
@@ -102,12 +105,21 @@ fn tests() -> Result<()> {
     must(tests.env("WHYDROP", programs::whydrop()?))
 }
 
-/// The first command of the README.
+/// The first thing that people run.
 fn demo() -> Result<()> {
-    must(cargo().args(["run", "--quiet", "--release", "--", "demo"]))
+    must(Command::new(programs::whydrop_optimised()?).arg("demo"))
 }
 
-/// All that the guests run, on every kernel: two at a time, some three minutes each.
+/// What people install, on one Debian; all of them take minutes each.
+fn packages() -> Result<()> {
+    if let Err(error) = dist::obtainable() {
+        println!("not tried, the static program cannot be built here: {error:#}");
+        return Ok(());
+    }
+    installed::on(&["bookworm"])
+}
+
+/// All that the usual guests run: two at a time, some three minutes each. The others are for whoever changes the tracer.
 fn guests() -> Result<()> {
-    vm::run(&vm::Options::parse_from(["vm"]))
+    vm::run(&vm::Options::parse_from(["vm", "--kernels", &vm::usual().join(",")]))
 }

@@ -51,7 +51,7 @@ fn make_image(directory: &Path, image: &str) -> Result<()> {
     println!("making a container image from Debian packages");
     let mut bootstrap = Command::new("debootstrap");
     bootstrap.args(["--variant=minbase", "--include", PACKAGES, "stable"]).arg(directory);
-    output(bootstrap.arg("http://deb.debian.org/debian"))?;
+    output(bootstrap.arg(apt::mirror()?))?;
     let mut tar = Command::new("tar");
     tar.arg("--directory").arg(directory).args(["--exclude=./proc/*", "--exclude=./sys/*", "--create", "."]);
     let mut tar = tar.stdout(Stdio::piped()).spawn().context("cannot start tar")?;
@@ -64,10 +64,11 @@ fn make_image(directory: &Path, image: &str) -> Result<()> {
 }
 
 /// The Docker engine of this machine: the one that runs, or one started for as long as this value lives.
-struct Engine(Option<Child>);
+pub struct Engine(Option<Child>);
 
 impl Engine {
-    fn answering() -> Result<Self> {
+    /// Asks the one that runs, or starts one.
+    pub fn answering() -> Result<Self> {
         if answers() {
             return Ok(Self(None));
         }

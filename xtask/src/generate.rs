@@ -45,5 +45,6 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
         files.push((path, whydrop_report::markdown::cause_page(cause)));
     }
     files.push(("docs/causes/README.md".into(), list));
+    files.push(("crates/whydrop/src/licences.txt".into(), crate::licences::text()?));
     Ok(files)
 }

@@ -23,6 +23,25 @@ pub fn target_directory() -> Result<PathBuf> {
     Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo names its target directory")?))
 }
 
+/// Where what was downloaded or built for our own use is kept, outside of the target directory: it outlives
+/// `cargo clean` and is shared by clones.
+pub fn cache_directory(kind: &str) -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let directory = cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("whydrop").join(kind);
+    std::fs::create_dir_all(&directory)?;
+    Ok(directory)
+}
+
+/// An empty directory.
+pub fn fresh_directory(directory: &Path) -> Result<PathBuf> {
+    if directory.exists() {
+        std::fs::remove_dir_all(directory)?;
+    }
+    std::fs::create_dir_all(directory)?;
+    Ok(directory.to_owned())
+}
+
 /// Runs to the end with our own output; a non-zero exit is an error.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;

@@ -3,6 +3,7 @@
 //! Tests are built for the whole workspace: cargo chooses features by what is built together, and a different choice
 //! would compile the same libraries again.
 
+use crate::dist;
 use crate::process::{cargo, output};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -13,9 +14,17 @@ pub fn whydrop() -> Result<PathBuf> {
     named("whydrop", build(&["build", "--workspace"])?)
 }
 
-/// Builds whydrop as people get it and returns where it is.
+/// Builds whydrop as people get it, the static program, and returns where it is.
+///
+/// Where Rust's standard library for it cannot be had that of `cargo install` stands in, and we say so.
 pub fn whydrop_optimised() -> Result<PathBuf> {
-    named("whydrop", build(&["build", "--release"])?)
+    match dist::obtainable() {
+        Ok(()) => dist::program(std::env::consts::ARCH),
+        Err(error) => {
+            eprintln!("not the static program: {error:#}");
+            named("whydrop", build(&["build", "--release"])?)
+        }
+    }
 }
 
 /// Builds the tests and returns the programs of these targets, in this order.

@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 const TABLES: [&str; 2] = ["mib", "mib6"];
 /// Sampled drops that are kept.
 const SAMPLES: usize = 12;
-/// Sockets that are kept of those that only wait for their end.
+/// Sockets, and entries of connection tracking, that are kept of those that only wait for their end.
 const WAITING: usize = 4;
+/// States of such entries.
+const ENDED: [&str; 2] = ["time_wait", "close"];
 /// A value that fits into a line of this many characters stands on one.
 const LINE: usize = 360;
 
@@ -66,6 +68,15 @@ fn slim(observation: &mut Value) {
             without_zeros(namespace, table);
         }
         for when in ["before", "after"] {
+            let mut ended = 0;
+            let entries = format!("/{when}/value/conntrack_entries/value/items");
+            if let Some(entries) = namespace.pointer_mut(&entries).and_then(Value::as_array_mut) {
+                entries.retain(|entry| {
+                    let ends = ENDED.contains(&entry["state"].as_str().unwrap_or(""));
+                    ended += usize::from(ends);
+                    !ends || ended <= WAITING
+                });
+            }
             let mut waiting = 0;
             if let Some(sockets) = namespace[when]["value"]["sockets"]["value"].as_array_mut() {
                 sockets.retain(|socket| {

@@ -1,6 +1,7 @@
 //! The root file system of a guest: programs of this machine with their libraries, a kernel's modules, the tests.
 
-use crate::process::{find_program, output, workspace};
+use crate::apt::Release;
+use crate::process::{find_program, fresh_directory, output, workspace};
 use crate::vm::kernel::Kernel;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Programs that the guests need, each with the names that it is called by.
-const PROGRAMS: [(&str, &[&str]); 11] = [
+const PROGRAMS: [(&str, &[&str]); 13] = [
+    ("bridge", &[]),
     ("conntrack", &[]),
     // A shell that runs the real programs, not the smaller ones inside busybox.
     ("dash", &["sh"]),
@@ -21,6 +23,7 @@ const PROGRAMS: [(&str, &[&str]); 11] = [
     ("nginx", &[]),
     ("ss", &[]),
     ("tc", &[]),
+    ("wg", &[]),
     ("xtables-legacy-multi", &["iptables-legacy", "ip6tables-legacy"]),
     (
         "xtables-nft-multi",
@@ -43,27 +46,8 @@ pub struct Base {
 
 impl Base {
     /// Builds it below `directory`; `payload` are the programs to run, by name, in this order.
-    pub fn build(directory: &Path, payload: &[(String, PathBuf)], script: &str) -> Result<Self> {
-        let root = fresh(&directory.join("base"))?;
-        for name in [
-            "bin",
-            "dev",
-            "etc",
-            "proc",
-            "root",
-            "run/netns",
-            "sys",
-            "tmp",
-            "payload",
-            "var/lib/nginx",
-            "var/log/nginx",
-        ] {
-            std::fs::create_dir_all(root.join(name))?;
-        }
-        for (from, to) in [("bin", "sbin"), ("../bin", "usr/bin"), ("../bin", "usr/sbin")] {
-            std::fs::create_dir_all(root.join("usr"))?;
-            symlink(from, root.join(to))?;
-        }
+    pub fn build(directory: &Path, payload: &[(String, PathBuf)]) -> Result<Self> {
+        let root = skeleton(&directory.join("base"))?;
         let busybox = find_program("busybox").context("busybox is in the package busybox-static")?;
         let mut needed = BTreeSet::from_iter(libraries(&busybox)?);
         std::fs::copy(busybox, root.join("bin/busybox"))?;
@@ -95,22 +79,32 @@ impl Base {
             std::fs::create_dir_all(to.parent().context("a library has a directory")?)?;
             std::fs::copy(&library, &to).with_context(|| format!("copying {}", library.display()))?;
         }
-        std::fs::write(
-            root.join("etc/passwd"),
-            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
-        )?;
-        std::fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
-        std::fs::write(root.join("payload.sh"), script)?;
-        executable(&root.join("init"), INIT)?;
         let archive = directory.join("base.cpio");
         pack(&root, &archive)?;
         Ok(Self { archive })
     }
 
-    /// The whole root file system for one kernel.
-    pub fn with_modules(&self, kernel: &Kernel, directory: &Path) -> Result<PathBuf> {
-        let root = fresh(&directory.join(format!("modules-{}", kernel.name)))?;
+    /// The same for another processor: busybox of Debian's package, and a program that needs nothing else.
+    pub fn foreign(directory: &Path, architecture: &str, program: &Path) -> Result<Self> {
+        let root = skeleton(&directory.join(format!("base-{architecture}")))?;
+        let unpacked = fresh_directory(&directory.join(format!("busybox-{architecture}")))?;
+        let release = Release::open("bookworm", architecture, &unpacked)?;
+        release.unpack("busybox-static", &unpacked)?;
+        let busybox = ["bin/busybox", "usr/bin/busybox"].map(|path| unpacked.join(path));
+        let busybox = busybox.iter().find(|path| path.is_file()).context("the package holds busybox")?;
+        std::fs::copy(busybox, root.join("bin/busybox"))?;
+        symlink("busybox", root.join("bin/sh"))?;
+        std::fs::copy(program, root.join("payload/whydrop"))?;
+        let archive = directory.join(format!("base-{architecture}.cpio"));
+        pack(&root, &archive)?;
+        Ok(Self { archive })
+    }
+
+    /// The whole root file system for one kernel, which runs `script`.
+    pub fn with_modules(&self, kernel: &Kernel, script: &str, directory: &Path) -> Result<PathBuf> {
+        let root = fresh_directory(&directory.join(format!("modules-{}", kernel.name)))?;
         kernel.install_modules(&root)?;
+        std::fs::write(root.join("payload.sh"), script)?;
         let modules = directory.join(format!("modules-{}.cpio", kernel.name));
         pack(&root, &modules)?;
         // The kernel unpacks archives that follow each other, one after the other.
@@ -123,12 +117,35 @@ impl Base {
     }
 }
 
-fn fresh(directory: &Path) -> Result<PathBuf> {
-    if directory.exists() {
-        std::fs::remove_dir_all(directory)?;
+/// The directories and files of every guest.
+fn skeleton(root: &Path) -> Result<PathBuf> {
+    let root = fresh_directory(root)?;
+    for name in [
+        "bin",
+        "dev",
+        "etc",
+        "proc",
+        "root",
+        "run/netns",
+        "sys",
+        "tmp",
+        "payload",
+        "usr",
+        "var/lib/nginx",
+        "var/log/nginx",
+    ] {
+        std::fs::create_dir_all(root.join(name))?;
     }
-    std::fs::create_dir_all(directory)?;
-    Ok(directory.to_owned())
+    for (from, to) in [("bin", "sbin"), ("../bin", "usr/bin"), ("../bin", "usr/sbin")] {
+        symlink(from, root.join(to))?;
+    }
+    std::fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+    )?;
+    std::fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
+    executable(&root.join("init"), INIT)?;
+    Ok(root)
 }
 
 fn executable(path: &Path, text: &str) -> Result<()> {

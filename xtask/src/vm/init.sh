@@ -1,4 +1,4 @@
-#!/bin/dash
+#!/bin/sh
 # First process of a guest: prepares the machine, runs /payload.sh, says how it ended, powers off.
 /bin/busybox --install -s /bin 2>/dev/null
 export PATH=/bin HOME=/root

@@ -7,9 +7,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The kernels that the guests may run, and the Debian release that each one comes from.
-pub const KERNELS: [(&str, &str); 4] =
-    [("5.10", "bullseye"), ("6.1", "bookworm"), ("6.12", "trixie"), ("newest", "sid")];
+/// What is special about a guest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Usual,
+    /// /sys/kernel/btf is hidden: as on a kernel that was built without its types.
+    WithoutTypes,
+    /// `lockdown=integrity`: as on a machine that booted with Secure Boot.
+    LockedDown,
+    /// Another processor, emulated.
+    Arm,
+}
+
+/// The guests: name, Debian release that its kernel comes from, and what is special. Of Arm's kernels one whose modules
+/// are not compressed, for busybox must load them.
+pub const KERNELS: [(&str, &str, Kind); 7] = [
+    ("5.10", "bullseye", Kind::Usual),
+    ("6.1", "bookworm", Kind::Usual),
+    ("6.12", "trixie", Kind::Usual),
+    ("newest", "sid", Kind::Usual),
+    ("without-btf", "bookworm", Kind::WithoutTypes),
+    ("lockdown", "trixie", Kind::LockedDown),
+    ("aarch64", "bookworm", Kind::Arm),
+];
 
 /// What whydrop may meet in the kernel's network, below `kernel/` of the modules' directory.
 const MODULES: [&str; 17] = [
@@ -43,10 +64,19 @@ const NOT_NEEDED: [&str; 7] = [
     "net/wireless/",
 ];
 
+impl Kind {
+    /// As Debian calls the processor.
+    pub fn architecture(self) -> &'static str {
+        if self == Self::Arm { "arm64" } else { "amd64" }
+    }
+}
+
 /// An unpacked kernel.
 pub struct Kernel {
     /// As in [`KERNELS`].
     pub name: String,
+    /// What is special about the guest.
+    pub kind: Kind,
     /// `uname -r`.
     pub release: String,
     /// The bootable image.
@@ -57,19 +87,23 @@ pub struct Kernel {
 impl Kernel {
     /// Gets the kernel called `name`, from the cache where it is already there.
     pub fn fetch(name: &str, cache: &Path) -> Result<Self> {
-        let Some((_, suite)) = KERNELS.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<_> = KERNELS.iter().map(|(known, _)| *known).collect();
+        let Some(&(_, suite, kind)) = KERNELS.iter().find(|(known, ..)| *known == name) else {
+            let known: Vec<_> = KERNELS.iter().map(|(known, ..)| *known).collect();
             bail!("unknown kernel {name}; known are {}", known.join(", "));
         };
-        let directory = cache.join(suite);
+        let architecture = kind.architecture();
+        let directory = match kind {
+            Kind::Arm => cache.join(format!("{suite}-{architecture}")),
+            _ => cache.join(suite),
+        };
         let done = directory.join("unpacked");
         if !done.exists() {
             println!("[{name}] downloading the kernel of Debian {suite}");
             if directory.exists() {
                 std::fs::remove_dir_all(&directory)?;
             }
-            let release = Release::open(suite, &directory)?;
-            for package in packages(&release)? {
+            let release = Release::open(suite, architecture, &directory)?;
+            for package in packages(&release, architecture)? {
                 release.unpack(&package, &directory)?;
             }
             let modules = modules_directory(&directory)?;
@@ -84,7 +118,7 @@ impl Kernel {
             .into_iter()
             .find(|candidate| candidate.exists())
             .with_context(|| format!("no bootable image for {release} below {}", directory.display()))?;
-        Ok(Self { name: name.to_owned(), release, image, modules })
+        Ok(Self { name: name.to_owned(), kind, release, image, modules })
     }
 
     /// Copies the modules that the guests need, and what those need, into the root of a guest.
@@ -108,12 +142,12 @@ impl Kernel {
 }
 
 /// The packages that hold the image and the modules: one up to Debian 13, then one for each.
-fn packages(release: &Release) -> Result<BTreeSet<String>> {
+fn packages(release: &Release, architecture: &str) -> Result<BTreeSet<String>> {
     let named = |package: &String| {
         ["linux-image-", "linux-binary-", "linux-modules-"].iter().any(|prefix| package.starts_with(prefix))
     };
-    let current = release.depends("linux-image-amd64")?.into_iter().find(named);
-    let current = current.context("linux-image-amd64 depends on no kernel")?;
+    let current = release.depends(&format!("linux-image-{architecture}"))?.into_iter().find(named);
+    let current = current.with_context(|| format!("linux-image-{architecture} depends on no kernel"))?;
     let mut packages: BTreeSet<String> = release.depends(&current)?.into_iter().filter(named).collect();
     packages.insert(current);
     Ok(packages)
