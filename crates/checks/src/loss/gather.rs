@@ -313,8 +313,9 @@ struct PacketKind {
 
 impl PacketKind {
     fn of(event: &DropEvent, stage: &'static str, flow: Option<usize>, leg: Option<Leg>) -> Self {
-        let portless = |address: SocketAddr| match address.port() {
-            port if port >= FIRST_EPHEMERAL_PORT => SocketAddr::new(address.ip(), 0),
+        // So does the port of who asks: probes are sent from ports below the ephemeral ones.
+        let portless = |address: SocketAddr, asks: bool| match address.port() {
+            port if asks || port >= FIRST_EPHEMERAL_PORT => SocketAddr::new(address.ip(), 0),
             _ => address,
         };
         let first = event.packet.first().map(|byte| byte >> 4);
@@ -327,8 +328,8 @@ impl PacketKind {
             flow,
             request: leg == Some(Leg::Request),
             protocol: event.protocol,
-            source: event.source.map(portless),
-            destination: event.destination.map(portless),
+            source: event.source.map(|source| portless(source, leg == Some(Leg::Request))),
+            destination: event.destination.map(|destination| portless(destination, leg == Some(Leg::Answer))),
             tcp_flags: event.tcp_flags,
             header: (ttl, message),
             length: event.length,

@@ -44,10 +44,13 @@ pub(super) struct Onset {
     pub last: u64,
 }
 
-/// When a loss began that is seen in this round for the first time: with its first packet that was seen to die, else
-/// somewhere in the round.
+/// When a loss began that is seen in this round for the first time: with the first packet that was seen to die where it
+/// took some, else somewhere in the round.
 pub(super) fn onset(round: &Round, finding: &Finding) -> Onset {
-    match round.first_drops.get(&finding.target) {
+    let entries = round.report.ledger.entries.iter();
+    let its = entries.filter(|entry| entry.cause == finding.cause && entry.target == finding.target);
+    let drops = its.filter_map(|entry| round.first_drops.get(&(entry.target.clone(), entry.stage.clone())));
+    match drops.min_by_key(|drop| drop.realtime_ns) {
         Some(drop) => Onset { first: drop.clone(), last: drop.realtime_ns },
         None => Onset { first: round.began.clone(), last: round.ended_ns.max(round.began.realtime_ns) },
     }

@@ -47,8 +47,8 @@ pub struct Round {
     pub counters: Vec<Row>,
     /// Dropped packets, a line each, the last one last.
     pub drops: Vec<String>,
-    /// The first harmful one of each target, by its id.
-    pub first_drops: BTreeMap<String, Moment>,
+    /// The first harmful one at each stage of each target, by the target's id and the stage.
+    pub first_drops: BTreeMap<(String, String), Moment>,
     /// What was changed on the machine since the round before.
     pub changes: Vec<Changed>,
 }

@@ -176,10 +176,13 @@ fn holding_shows_the_round_that_was_held() {
 fn a_loss_that_begins_names_what_was_changed_before() {
     let mut watch = Watch::new("web".into(), 60, Lang::En);
     watch.push(Round { changes: vec![changed(8, "rule -p udp -j DROP appeared")], ..round(8, &[]) });
-    let first = ("netns:web".to_owned(), Moment { realtime_ns: 8_500_000_000, at: "12:00:08.500".into() });
+    let at = |stage: &str| ("netns:web".to_owned(), stage.to_owned());
+    let moment = |realtime_ns, at: &str| Moment { realtime_ns, at: at.into() };
+    let elsewhere = (at("socket.receive_buffer"), moment(8_100_000_000, "12:00:08.100"));
+    let first = (at("netfilter.input"), moment(8_500_000_000, "12:00:08.500"));
     let later = changed(10, "interface eth0 is gone");
     watch.push(Round {
-        first_drops: BTreeMap::from([first]),
+        first_drops: BTreeMap::from([elsewhere, first]),
         changes: vec![later],
         ..round(9, &[("a", 10)])
     });

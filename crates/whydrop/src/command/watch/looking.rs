@@ -236,18 +236,20 @@ fn is_harmful(event: &&DropEvent) -> bool {
     !matches!(place::of_event(event).class, Class::Benign | Class::NotADrop)
 }
 
-/// The first harmful drop of each target.
-fn first_drops(observation: &Observation) -> BTreeMap<String, Moment> {
-    let mut first: BTreeMap<&str, u64> = BTreeMap::new();
+/// The first harmful drop at each stage of each target.
+fn first_drops(observation: &Observation) -> BTreeMap<(String, String), Moment> {
+    let mut first: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for event in observation.drops.get().into_iter().flat_map(|log| &log.sampled).filter(is_harmful) {
         let namespace =
             observation.namespaces.iter().find(|n| Some(n.target.netns_inode) == event.netns_inode);
         if let Some(namespace) = namespace {
-            let at = first.entry(&namespace.target.id).or_insert(u64::MAX);
+            let stage = place::of_event(event).stage;
+            let at = first.entry((&namespace.target.id, stage)).or_insert(u64::MAX);
             *at = event.realtime_ns.min(*at);
         }
     }
-    first.into_iter().map(|(target, at)| (target.to_owned(), moment_of(at))).collect()
+    let owned = |(target, stage): (&str, &str)| (target.to_owned(), stage.to_owned());
+    first.into_iter().map(|(place, at)| (owned(place), moment_of(at))).collect()
 }
 
 /// The last harmful drops of the round, a line each.
