@@ -9,6 +9,8 @@ const SECOND: u64 = 1_000_000_000;
 const BEFORE: u64 = 10;
 /// An announcement is stamped when it is read, which a busy machine delays: a moment after the first lost packet.
 const SLOW: u64 = SECOND / 2;
+/// What is announced so shortly before a loss began is its likeliest begin.
+const AT_ONCE: u64 = SECOND;
 
 /// A moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,17 +65,26 @@ fn is_near(changed: &Changed, onset: &Onset) -> bool {
         && changed.not_before_ns <= latest
 }
 
-/// Changes that may have begun a loss in a target, the likeliest first: there before elsewhere, announced before
-/// found, the latest first.
+/// How likely a change began a loss, the lower the likelier: announced just before it; only found by a look, for it often
+/// follows from what was announced; announced earlier than that.
+fn rank(changed: &Changed, onset: &Onset) -> u8 {
+    match changed.announced {
+        true if changed.when.realtime_ns >= onset.first.realtime_ns.saturating_sub(AT_ONCE) => 0,
+        true => 2,
+        false => 1,
+    }
+}
+
+/// Changes that may have begun a loss in a target, the likeliest first: there before elsewhere, by their [`rank`], the
+/// latest first.
 pub(super) fn suspects<'a>(
     all: impl Iterator<Item = &'a Changed>,
     onset: &Onset,
     target: &str,
 ) -> Vec<Changed> {
     let mut out: Vec<Changed> = all.filter(|changed| is_near(changed, onset)).cloned().collect();
-    // What only a look found often follows from what was announced.
     let latest = |changed: &Changed| std::cmp::Reverse(changed.when.realtime_ns);
-    out.sort_by_key(|changed| (changed.target != target, !changed.announced, latest(changed)));
+    out.sort_by_key(|changed| (changed.target != target, rank(changed, onset), latest(changed)));
     out
 }
 
@@ -110,7 +121,7 @@ mod tests {
             Onset { first: Moment { at: String::new(), realtime_ns: 100 * SECOND }, last: 100 * SECOND };
         let told: Vec<String> =
             suspects(all.iter(), &onset, "web").into_iter().map(|changed| changed.when.at).collect();
-        assert_eq!(told, ["1004", "998", "950", "1030", "990"]);
+        assert_eq!(told, ["1004", "998", "1030", "950", "990"]);
     }
 
     #[test]
