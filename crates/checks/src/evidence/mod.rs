@@ -1,5 +1,6 @@
 //! What rules may see: the case, its namespaces, who wants packets through, and where packets pass.
 
+pub mod astray;
 pub mod case;
 mod crossing;
 pub mod damage;
