@@ -5,6 +5,7 @@ pub mod case;
 mod crossing;
 pub mod damage;
 pub mod flow;
+pub mod forbidden;
 pub mod forgotten;
 pub mod frame;
 pub mod index;
