@@ -9,8 +9,14 @@
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_SYN_RECV 3
+#define TCP_FIN_WAIT1 4
+#define TCP_FIN_WAIT2 5
 #define TCP_CLOSE 7
+#define TCP_CLOSE_WAIT 8
+#define TCP_LAST_ACK 9
 #define TCP_LISTEN 10
+#define TCP_CLOSING 11
+#define ECONNRESET 104
 // inet_connection_sock.h.
 #define ICSK_TIME_LOSS_PROBE 5
 #define TROUBLED_BITS 14
@@ -205,6 +211,27 @@ static __always_inline void read_key(struct flow_key *key, struct sock *sk, stru
 	}
 }
 
+// True if the side that was asked ended the connection: told by the state from which it closed, and by a reset.
+static __always_inline int ended_by_asked(__u8 direction, int before, __s32 error)
+{
+	if (direction == FLOW_OUT)
+		return before == TCP_CLOSE_WAIT || before == TCP_LAST_ACK ||
+		       (before == TCP_ESTABLISHED && error == ECONNRESET);
+	return before == TCP_FIN_WAIT1 || before == TCP_FIN_WAIT2 || before == TCP_CLOSING ||
+	       (before == TCP_ESTABLISHED && !error);
+}
+
+// Which count a connection belongs to that the asked side ended without having sent a byte; none for all others.
+static __always_inline int kind_of_silence(__u8 direction, struct tcp_sock *tcp, int before, __s32 error, const int direct)
+{
+	if (!ended_by_asked(direction, before, error))
+		return -1;
+	__u32 sent = GET(tcp, data_segs_out), received = GET(tcp, data_segs_in);
+	if (direction == FLOW_OUT ? received : sent)
+		return -1;
+	return (direction == FLOW_OUT ? sent : received) ? FLOW_UNANSWERED : FLOW_WORDLESS;
+}
+
 static __always_inline void count_end(struct flow *flow, struct tcp_sock *tcp, const int direct)
 {
 	add(&flow->counts[FLOW_CLOSED], 1);
@@ -235,10 +262,11 @@ static __always_inline int on_state(struct sock *sk, int before, int after, cons
 	read_key(&key, sk, tcp, netns, is_attempt ? FLOW_OUT : direction_of(sk, before, direct), direct);
 	__s32 error = is_end ? GET(sk, sk_err) : 0;
 	int is_failure = is_end && (before == TCP_SYN_SENT || before == TCP_SYN_RECV);
+	int silence = is_end && !is_failure ? kind_of_silence(key.kind, tcp, before, error, direct) : -1;
 	struct flow *flow;
 	if (is_attempt)
 		flow = find_timed(&key);
-	else if (is_failure || error)
+	else if (is_failure || error || silence == FLOW_UNANSWERED)
 		flow = find_troubled(&key);
 	else
 		flow = key.kind == FLOW_IN ? find_arrival(&key) : find_flow(&key);
@@ -259,6 +287,10 @@ static __always_inline int on_state(struct sock *sk, int before, int after, cons
 		count_error(flow, error);
 	if (!is_failure) {
 		count_end(flow, tcp, direct);
+		if (silence == FLOW_UNANSWERED)
+			add(&flow->counts[FLOW_UNANSWERED], 1);
+		else if (silence == FLOW_WORDLESS)
+			add(&flow->counts[FLOW_WORDLESS], 1);
 		return 0;
 	}
 	add(&flow->counts[FLOW_FAILED], 1);

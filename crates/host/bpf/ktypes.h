@@ -137,6 +137,7 @@ struct inet_connection_sock {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 segs_out;
+	__u32 data_segs_in;
 	__u32 data_segs_out;
 	__u32 total_retrans;
 	__u32 dsack_dups;

@@ -253,6 +253,13 @@ pub struct Closed {
     pub repeated: u64,
     /// Duplicates that the other side reported (dsack_dups): repeats that were not needed.
     pub needless: u64,
+    /// Of `connections`, those that the asked side ended without having sent a byte, although it had been sent some: a
+    /// request without an answer. Whoever asked had not closed before.
+    #[serde(default)]
+    pub unanswered: u64,
+    /// Of `connections`, those that the asked side ended before either side had sent a byte.
+    #[serde(default)]
+    pub wordless: u64,
 }
 
 /// Which segment was sent again.

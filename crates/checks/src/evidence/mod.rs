@@ -1,9 +1,11 @@
 //! What rules may see: the case, its namespaces, who wants packets through, and where packets pass.
 
+pub mod astray;
 pub mod case;
 mod crossing;
 pub mod damage;
 pub mod flow;
+pub mod forbidden;
 pub mod forgotten;
 pub mod frame;
 pub mod index;

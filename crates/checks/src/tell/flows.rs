@@ -99,8 +99,8 @@ pub fn bare(target: Option<&Target>, talk: &Conversation, trouble: &Trouble, att
         succeeded: talk.established,
         trouble: FlowTrouble {
             refused: trouble.refused,
-            unanswered: trouble.unanswered,
-            reset: trouble.reset,
+            unanswered: trouble.unanswered + trouble.strayed,
+            reset: trouble.reset.max(trouble.turned_away),
             retransmitted: trouble.repeated,
             stalled_seconds: trouble.stalled_seconds,
             errors: trouble.errors.clone(),
@@ -138,7 +138,8 @@ fn end(address: SocketAddr) -> String {
 /// Packets that died at known places by what took them; for a flow that lost none the attempts, by what does it.
 fn fates(case: Case<'_>, assignment: &Assignment<'_>, flow: &Flow<'_>, home: &str) -> Vec<FlowFate> {
     let mut ends: BTreeMap<(Option<String>, String), u64> = BTreeMap::new();
-    let failed = flow.trouble.refused + flow.trouble.unanswered + flow.trouble.reset;
+    let cut = flow.trouble.reset.max(flow.trouble.turned_away);
+    let failed = flow.trouble.refused + flow.trouble.unanswered + flow.trouble.strayed + cut;
     for index in assignment.roots() {
         let Some(culprit) = assignment.culprits.get(index) else { continue };
         // What a symptom did to it is its root's doing.

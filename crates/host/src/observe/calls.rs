@@ -4,9 +4,13 @@
 //! look-up fails inside of connect() or sendto(), and no counter moves, no event is made (`fib_lookup` in
 //! `ip_route_output_key_hash_rcu`; `ip6_dst_lookup_tail`). Only the call tells. The same goes for a datagram that may not be
 //! cut and is too big for a narrow interface or path. To watch calls costs every call of the machine some 50 ns, so that it
-//! is done only where something of that kind is in force.
+//! is done only where something of that kind is in force, or a BPF program is loaded that may refuse calls by itself.
 
-use whydrop_model::snapshot::{Link, PolicyRule, Protocol, Route};
+use crate::source::cgroup::Hierarchies;
+use crate::sys::bpf;
+use std::collections::BTreeSet;
+use whydrop_model::flow::FlowLog;
+use whydrop_model::snapshot::{Cgroup, Link, PolicyRule, Route};
 use whydrop_model::{Reading, Snapshot};
 
 /// RTPROT_KERNEL: the kernel refuses by itself what has no default route (`unreachable default dev lo`, IPv6).
@@ -14,6 +18,11 @@ const KERNEL: u8 = 2;
 /// Route protocols from here on are those of routing daemons (RTPROT_STATIC is the last of people and scripts): theirs cover
 /// what nobody is meant to reach.
 const FIRST_OF_DAEMONS: u8 = 5;
+
+/// What a BPF program of a cgroup answers.
+const REFUSED: &str = "EPERM";
+/// The cgroups of more callers are not looked at.
+const MOST_CALLERS: usize = 64;
 
 /// What Ethernet carries: programs that forbid to cut their datagrams rely on it.
 const ETHERNET: u32 = 1500;
@@ -48,9 +57,31 @@ pub fn alone_tell(snapshots: &[Reading<Snapshot>]) -> bool {
         snapshot.routes.iter().filter(theirs).any(wanted)
     };
     let narrow = |snapshot: &Snapshot| snapshot.links.iter().any(is_narrow);
-    let sends = |snapshot: &Snapshot| snapshot.sockets.iter().any(|s| s.protocol == Protocol::Udp);
     let all = || snapshots.iter().filter_map(Reading::get);
-    all().any(|snapshot| here(snapshot) || by_daemon(snapshot)) || (all().any(narrow) && all().any(sends))
+    let tables = all().any(|snapshot| here(snapshot) || by_daemon(snapshot));
+    tables || all().any(narrow) || bpf::may_refuse_calls()
+}
+
+/// Adds the cgroups of those whose calls were refused: who holds no socket in the end is among no namespace's processes.
+pub fn add_cgroups(after: &mut [Reading<Snapshot>], inodes: &[u64], flows: &Reading<FlowLog>) {
+    let calls = flows.get().and_then(|log| log.calls.get()).into_iter().flatten();
+    let refused: BTreeSet<(u64, &str)> = calls
+        .filter(|call| call.error == REFUSED)
+        .filter_map(|call| Some((call.netns_inode, call.owner.cgroup.as_deref()?)))
+        .take(MOST_CALLERS)
+        .collect();
+    let Some(hierarchies) = (!refused.is_empty()).then(|| Hierarchies::read().ok()).flatten() else { return };
+    for (inode, path) in refused {
+        let at = inodes.iter().position(|known| *known == inode);
+        let snapshot = at.and_then(|at| after.get_mut(at)).and_then(Reading::get_mut);
+        let Some(processes) = snapshot.and_then(|snapshot| snapshot.processes.get_mut()) else { continue };
+        for cgroup in hierarchies.around(path) {
+            let same = |known: &Cgroup| (&known.hierarchy, &known.path) == (&cgroup.hierarchy, &cgroup.path);
+            if !processes.cgroups.iter().any(same) {
+                processes.cgroups.push(cgroup);
+            }
+        }
+    }
 }
 
 /// True for an interface that takes less than others: a datagram that may not be cut and is larger fails in the call.

@@ -217,7 +217,7 @@ impl Observer {
         if let Some(recording) = recording {
             recording.hold();
         }
-        let after = namespaces.snapshots(Some(&before));
+        let mut after = namespaces.snapshots(Some(&before));
         let machine_after = collect::machine();
         let ((drops, flows), kept) = match tracing {
             Some(Ok(tracing)) => tracing.end(calls),
@@ -225,6 +225,8 @@ impl Observer {
             None => (tracing::untraced(None), None),
         };
         self.tracing = kept;
+        let inodes: Vec<u64> = namespaces.netns.iter().map(Netns::inode).collect();
+        calls::add_cgroups(&mut after, &inodes, &flows);
         let events = watches.into_iter().map(|watch| watch.map(LinkWatch::end));
         let readings = before.into_iter().zip(after).zip(events);
         let evidence = namespaces.evidence.into_iter().zip(readings);

@@ -49,10 +49,18 @@ impl Hierarchies {
                 wanted.insert((hierarchy, "/"));
             }
         }
-        let look = |(hierarchy, path): (&String, &str)| {
-            Some(read_one(hierarchy, path, &self.directory(hierarchy, path)?))
-        };
-        wanted.into_iter().filter_map(look).take(MAX_CGROUPS).collect()
+        wanted.into_iter().filter_map(|(kind, path)| self.look(kind, path)).take(MAX_CGROUPS).collect()
+    }
+
+    /// A cgroup of version 2 and those around it, the root included.
+    pub fn around<'a>(&'a self, path: &'a str) -> impl Iterator<Item = Cgroup> + 'a {
+        let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
+        let paths: BTreeSet<&str> = ends.filter_map(|end| path.get(..end)).chain(["/"]).collect();
+        paths.into_iter().filter_map(|path| self.look("", path))
+    }
+
+    fn look(&self, hierarchy: &str, path: &str) -> Option<Cgroup> {
+        Some(read_one(hierarchy, path, &self.directory(hierarchy, path)?))
     }
 
     /// Where the files of a cgroup are; none if its hierarchy is not mounted, or not this part of it.

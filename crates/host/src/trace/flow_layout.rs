@@ -8,7 +8,7 @@ use whydrop_model::shell::sanitize;
 /// Bytes of `struct flow_key`.
 pub const KEY_BYTES: usize = 48;
 /// Values of `enum flow_count`.
-pub const COUNTS: usize = 17;
+pub const COUNTS: usize = 19;
 /// Names of the errors that have a place of their own, in its order; one more place is for the others.
 pub const ERRORS: [&str; 11] = [
     "ECONNREFUSED",

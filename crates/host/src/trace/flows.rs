@@ -190,6 +190,8 @@ impl Builder<'_> {
             data_segments,
             repeated,
             needless,
+            unanswered,
+            wordless,
             _icmp,
         ]: [u64; COUNTS] = flow.counts;
         let is_folded = key.local.ip().is_unspecified() && key.remote.ip().is_unspecified();
@@ -226,7 +228,7 @@ impl Builder<'_> {
             synack_repeats,
             data_repeats,
             tail_probes,
-            closed: Closed { connections, segments, data_segments, repeated, needless },
+            closed: Closed { connections, segments, data_segments, repeated, needless, unanswered, wordless },
             errors: errors.map(|(name, n)| (name.to_owned(), n)).collect(),
             first_ns: flow.first_ns.max(self.began_ns).wrapping_add(self.offset),
             last_ns: flow.last_ns.max(self.began_ns).wrapping_add(self.offset),

@@ -3,6 +3,7 @@
 use super::datagram;
 use super::talk::{Key, Talks};
 use crate::evidence::case::{Case, Space};
+use crate::evidence::forbidden;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use whydrop_model::flow::FailedCall;
@@ -35,7 +36,12 @@ pub fn add<'a>(case: Case<'a>, talks: &mut Talks<'a>) {
     for call in log.and_then(|log| log.calls.get()).into_iter().flatten() {
         let (Some(protocol), Some(remote)) = (call.protocol, call.remote) else { continue };
         let Some(space) = case.space_by_inode(call.netns_inode) else { continue };
-        let told = BY_ROUTE.contains(&call.error.as_str()) || stays_too_big(space, call);
+        // What a rule set dropped of the same was seen to die, and fails so, too.
+        let known = talks.asking(space, protocol, remote);
+        let dropped = known.is_some_and(|key| talks.at(key).datagrams.dropped > 0);
+        let told = BY_ROUTE.contains(&call.error.as_str())
+            || stays_too_big(space, call)
+            || forbidden::by(space, call).is_some() && !dropped;
         if !told
             || seen.contains(&((call.netns_inode, protocol, remote), call.error.clone()))
             || sorts_addresses(call) && !is_meant(space, call, remote)
@@ -46,7 +52,6 @@ pub fn add<'a>(case: Case<'a>, talks: &mut Talks<'a>) {
             if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         // The call does not tell its own address; a socket that waits does.
         let unknown = Key::out(space, protocol, any, remote);
-        let known = talks.asking(space, protocol, remote);
         // Who gets through is somebody else: another user, or a socket with another mark.
         let key = known.filter(|key| talks.at(*key).told.established == 0).unwrap_or(unknown);
         let told = talks.at(key).told.to_mut();

@@ -5,7 +5,7 @@
 //! for the next. What is more than that is told by the constants here.
 
 use super::talk::{Talk, Talks};
-use super::{Flow, Origin, Trouble, calls, datagram, held_back, probe, seldom, stalled};
+use super::{Flow, Origin, Trouble, calls, datagram, ended, held_back, probe, proxied, seldom, stalled};
 use crate::evidence::case::{Case, Space};
 use crate::evidence::offer::{self, is_kept_out};
 use crate::evidence::route::{self, Lookup};
@@ -22,7 +22,7 @@ use whydrop_model::snapshot::{Link, Protocol};
 /// So many attempts of one key without a single success are no accident.
 const ATTEMPTS: u64 = 3;
 /// From this share on failures and repeats are noticed, if the lower end of its 95 % interval lies above.
-const NOTICED_SHARE: f64 = 0.01;
+pub(super) const NOTICED_SHARE: f64 = 0.01;
 /// The same, where the kernel itself shows that each repeat made somebody wait.
 const HEAVY_SHARE: f64 = 0.1;
 /// 1.96 standard deviations: 95 %.
@@ -47,6 +47,7 @@ pub fn flows<'a>(case: Case<'a>, nat: &Translators<'a>, first: usize) -> (Vec<Fl
     held_back::add(case, &mut talks);
     talks.join_ends(case);
     seldom::add(case, nat, &mut talks);
+    ended::add(&mut talks);
     let scans = scans(&talks);
     let mut beyond: BTreeMap<Hop, Group<'_, '_>> = BTreeMap::new();
     let mut order: Vec<&Talk<'_>> = talks.list.iter().collect();
@@ -83,7 +84,8 @@ pub fn flows<'a>(case: Case<'a>, nat: &Translators<'a>, first: usize) -> (Vec<Fl
         let concerns = space.is_target()
             || case.spaces().any(met)
             || only_station(case, &flow.way).is_some_and(Space::is_target)
-            || lost_on_bridge(case, &flow.way);
+            || lost_on_bridge(case, &flow.way)
+            || proxied::asks_for_target(case, &talks, space, talk);
         if !concerns || is_kept_out(case, space, &flow.way) {
             continue;
         }
@@ -284,7 +286,8 @@ fn gone(talk: &Talk<'_>, trouble: &Trouble) -> u64 {
 
 /// The conversations in trouble as the tracer alone tells of them, without anything that was read of their namespaces.
 pub fn told(log: &FlowLog) -> Vec<(Rc<Conversation>, Trouble, u64)> {
-    let talks = Talks::of(Some(log));
+    let mut talks = Talks::of(Some(log));
+    ended::add(&mut talks);
     let bad = talks.list.iter().filter_map(|talk| {
         let trouble = trouble(talk);
         let suffers = match is_stream(&talk.told) {
@@ -301,7 +304,7 @@ pub fn told(log: &FlowLog) -> Vec<(Rc<Conversation>, Trouble, u64)> {
 fn attempts(talk: &Talk<'_>, trouble: &Trouble) -> u64 {
     match is_stream(&talk.told) {
         true => talk.told.attempts.max(talk.told.established + talk.told.failed + talk.waiting()),
-        false => trouble.refused + trouble.unanswered + trouble.unsent,
+        false => trouble.refused + trouble.unanswered + trouble.unsent + trouble.strayed,
     }
 }
 
@@ -327,6 +330,8 @@ pub(super) fn trouble(talk: &Talk<'_>) -> Trouble {
         refused,
         unanswered,
         reset: errno("ECONNRESET"),
+        turned_away: talk.turned_away,
+        strayed: talk.datagrams.strayed,
         repeated: told.syn_repeats + told.synack_repeats + told.data_repeats,
         needless: (told.closed.needless + talk.open.needless).min(told.data_repeats),
         errors: told.errors.clone(),
@@ -345,7 +350,8 @@ fn suffers(space: Space<'_>, talk: &Talk<'_>, trouble: &Trouble) -> bool {
         let enough = if datagram::is_deaf(space) { 1 } else { ATTEMPTS };
         let waits = datagrams.waiting >= ATTEMPTS || datagrams.long;
         let failed = trouble.refused >= ATTEMPTS || trouble.unsent >= ATTEMPTS;
-        return failed || datagrams.dropped >= enough || waits || talk.stalled.is_some();
+        let unheard = datagrams.dropped.max(datagrams.strayed) >= enough;
+        return failed || unheard || waits || talk.stalled.is_some();
     }
     stream_suffers(talk, trouble) || is_stuck(space, talk)
 }
@@ -388,7 +394,9 @@ fn stream_suffers(talk: &Talk<'_>, trouble: &Trouble) -> bool {
     // A connection that was made and is then reset is how many programs end theirs: a client that goes away, a server
     // that closes before it has read all. Connections from before that are cut while none comes about are no choice.
     let cut = trouble.reset >= ATTEMPTS && never;
-    in_vain || waits || answers_in_vain || in_part || opening || lossy || cut || talk.stalled.is_some()
+    let turned_away = talk.turned_away > 0;
+    let fails = in_vain || waits || answers_in_vain || in_part || opening || cut || turned_away;
+    fails || lossy || talk.stalled.is_some()
 }
 
 /// Attempts that were under way when the window began, and ended in it or still wait.
@@ -398,7 +406,7 @@ fn from_before(talk: &Talk<'_>) -> u64 {
 }
 
 /// Lower end of the 95 % interval of a share (Wilson).
-fn lower_bound(part: u64, whole: u64) -> f64 {
+pub(super) fn lower_bound(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
     }

@@ -5,6 +5,7 @@
 //! answer (syslog, statsd) shows in none of these.
 
 use super::talk::{Datagrams, Key, Stalled, Talks, Why, home, socket_at};
+use crate::evidence::astray;
 use crate::evidence::case::{Case, Space};
 use crate::evidence::program;
 use crate::evidence::translate::{Translated, Translators};
@@ -47,6 +48,12 @@ pub fn add<'a>(case: Case<'a>, nat: &Translators<'a>, talks: &mut Talks<'a>) {
     let tunnels: BTreeSet<u16> = Tunnel::all(case).filter_map(|tunnel| tunnel.port).collect();
     for event in case.drop_log().into_iter().flat_map(|log| &log.sampled) {
         let Some(at) = event.netns_inode.and_then(|inode| case.space_by_inode(inode)) else { continue };
+        if let Some(answer) = astray::of(case, event) {
+            let talk = talks.at(Key::out(answer.client, UDP, answer.from.ip(), answer.asked));
+            talk.datagrams.strayed += 1;
+            talk.owned_by(socket_at(answer.client, Protocol::Udp, answer.from.port()));
+            continue;
+        }
         let Some((request, is_answer)) = request(at, event) else { continue };
         // A refusal is what a traceroute is out for.
         let wanted = TRACEROUTE_PORTS.contains(&request.destination_port);

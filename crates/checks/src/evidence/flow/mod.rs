@@ -3,8 +3,10 @@
 mod calls;
 mod conversation;
 mod datagram;
+mod ended;
 mod held_back;
 mod probe;
+mod proxied;
 mod seldom;
 mod stalled;
 mod talk;
@@ -66,10 +68,14 @@ pub struct Trouble {
     pub refused: u64,
     /// Attempts without any answer, those that could not leave included.
     pub unanswered: u64,
+    /// Requests whose answer came from another address than was asked, so that no socket took it.
+    pub strayed: u64,
     /// Attempts whose answer came late.
     pub late: u64,
     /// Connections that were cut by a reset, or ended early by the other side.
     pub reset: u64,
+    /// Connections that the asked side ended without an answer to what it was sent, by a reset or in order.
+    pub turned_away: u64,
     /// Segments or datagrams that were sent again.
     pub repeated: u64,
     /// Of them, those that the other end reported to have had already (DSACK).

@@ -31,6 +31,8 @@ pub struct Talk<'a> {
     pub segments_again: u64,
     /// Few attempts were seen, none had success, and the next will have none.
     pub in_vain: bool,
+    /// Connections that ended without an answer, if they are more than an accident.
+    pub turned_away: u64,
 }
 
 /// Requests that are one packet each.
@@ -44,6 +46,8 @@ pub struct Datagrams {
     pub waiting: u64,
     /// One of them waits since the window began.
     pub long: bool,
+    /// Answered from another address than was asked: no socket took the answer.
+    pub strayed: u64,
 }
 
 /// Something waits that should move.
@@ -165,6 +169,7 @@ impl<'a> Talks<'a> {
             same_again: 0,
             segments_again: 0,
             in_vain: false,
+            turned_away: 0,
         });
         index
     }
@@ -262,6 +267,9 @@ fn sum(a: Closed, b: Closed) -> Closed {
         data_segments: a.data_segments + b.data_segments,
         repeated: a.repeated + b.repeated,
         needless: a.needless + b.needless,
+        // Both ends tell of the same.
+        unanswered: a.unanswered.max(b.unanswered),
+        wordless: a.wordless.max(b.wordless),
     }
 }
 

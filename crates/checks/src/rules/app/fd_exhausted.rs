@@ -43,6 +43,10 @@ const SUMMARY: Text = text!(
     "{program} has no file descriptor left: it cannot accept connections.",
     "{program} 的文件描述符已用完：无法 accept 连接。"
 );
+const CLOSES: Text = text!(
+    "{program} has no file descriptor left: it closes connections without an answer.",
+    "{program} 的文件描述符已用完：未作应答就关闭连接。"
+);
 const OPEN: Text = text!("{open} descriptors of {limit} are open", "已打开 {open} 个描述符，上限 {limit}");
 const FAILED: Text = text!("{n} calls failed with EMFILE", "有 {n} 次调用以 EMFILE 失败");
 const RAISE: Text = text!(
@@ -73,8 +77,11 @@ fn story(space: Space<'_>, program: &Program<'_>, waiting: &[Waiting<'_>]) -> St
         ("n", &failed),
     ];
     let show = format!("/proc/{}/limits", program.process.pid);
+    // It still accepts, and has none for what the answer needs.
+    let accepts = waiting.iter().all(|waiting| waiting.listens() && waiting.socket.receive_queue == 0);
+    let summary = if accepts { CLOSES } else { SUMMARY };
     let mut story =
-        Story::new(SUMMARY.fill(&words)).evidence(OPEN.fill(&words), "processes", &["cat", &show]);
+        Story::new(summary.fill(&words)).evidence(OPEN.fill(&words), "processes", &["cat", &show]);
     if failed > 0 {
         story = story.evidence(FAILED.fill(&words), "system calls", &[]);
     }

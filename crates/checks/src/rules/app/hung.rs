@@ -2,11 +2,13 @@
 
 use super::{Deaf, deaf, holds, tell_of_queue, tell_of_waits};
 use crate::coverage::Source;
-use crate::culprit::{Culprit, Scope, Story};
+use crate::culprit::{Count, Culprit, Scope, Story};
 use crate::evidence::case::Space;
+use crate::evidence::silent;
 use crate::evidence::stall::Stall;
 use crate::fixes::by_hand;
 use crate::rule::{Judgement, Rule, fill_words};
+use std::collections::BTreeSet;
 use whydrop_model::{Cause, Direction, Phrase, Text, text};
 
 /// The cause.
@@ -67,7 +69,16 @@ fn judge(space: Space<'_>) -> Judgement<'_> {
 fn culprit<'a>(space: Space<'a>, deaf: Deaf<'a>) -> Culprit<'a> {
     let subject = deaf.program.name();
     let culprit = Culprit::new(space, &CAUSE, "socket.receive_queue", Scope::Socket, subject);
-    holds(culprit, &deaf.waiting).direction(Direction::Receive).tell(move |_| story(&deaf))
+    let ports: BTreeSet<u16> = deaf.waiting.iter().map(|waiting| waiting.socket.local.port()).collect();
+    let swallowed = match deaf.why {
+        Stall::Mute => ports.into_iter().map(|port| silent::swallowed(space, port)).sum(),
+        _ => 0,
+    };
+    let culprit = holds(culprit, &deaf.waiting).direction(Direction::Receive);
+    // A request that a probe sent and that was read is gone with the answer: no other packet is.
+    let culprit =
+        if swallowed > 0 { culprit.meter(swallowed, Count::AtMost, "probe answers") } else { culprit };
+    culprit.tell(move |_| story(&deaf))
 }
 
 fn story(deaf: &Deaf<'_>) -> Story {

@@ -18,6 +18,8 @@ mod stall_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod turned_tests;
+#[cfg(test)]
 mod waiting_tests;
 
 use crate::culprit::{Count, Culprit, Scope, Story, sure};
@@ -272,6 +274,8 @@ const CONNECTIONS: Text =
     text!("{n} connections wait in {socket} to be accepted", "{socket} 中有 {n} 个连接等待 accept");
 const BYTES: Text = text!("{n} bytes wait unread in {socket}", "{socket} 中有 {n} 字节未读");
 const ANSWER: Text = text!("a client of {socket} waits for an answer", "{socket} 的一个客户端在等待应答");
+const TURNED_AWAY: Text =
+    text!("connections to {socket} are closed without an answer", "到 {socket} 的连接未得到应答就被关闭");
 /// More queues of one program than this are not listed.
 const MOST_QUEUES: usize = 5;
 
@@ -315,18 +319,20 @@ pub fn holds<'a>(culprit: Culprit<'a>, waiting: &[Waiting<'a>]) -> Culprit<'a> {
 /// it filled, waits for somebody, and nobody else in view leaves requests unread for it.
 fn is_filled(space: Space<'_>, waiting: &Waiting<'_>) -> bool {
     let more = waiting.before.map_or(0, |old| waiting.socket.receive_queue.saturating_sub(old.receive_queue));
-    let leads = |there: Space<'_>| {
-        let mut own = space.after.addresses.iter().map(|address| address.ip);
-        own.any(|ip| !ip.is_loopback() && matches!(lookup(there, ip, None), Lookup::Via(..)))
-    };
     let asks = |there: &Space<'_>| {
         there.is_target() && !there.same(space) && is_deaf(*there) && asks_by_datagrams(*there)
     };
     is_served_by_datagrams(waiting.socket)
         && waiting.grew()
         && space.case.spaces().filter(asks).any(|there| {
-            datagrams_sent(there).saturating_mul(LARGEST_CHARGE) >= u64::from(more) && leads(there)
+            datagrams_sent(there).saturating_mul(LARGEST_CHARGE) >= u64::from(more) && leads(there, space)
         })
+}
+
+/// True if a route of the one namespace leads to an address of the other.
+fn leads(from: Space<'_>, to: Space<'_>) -> bool {
+    let mut own = to.after.addresses.iter().map(|address| address.ip);
+    own.any(|ip| !ip.is_loopback() && matches!(lookup(from, ip, None), Lookup::Via(..)))
 }
 
 /// True if a program of the namespace has a socket open by which it sends datagrams to whom it likes, or to one.
@@ -371,6 +377,7 @@ pub fn tell_of_queue(story: Story, waiting: &Waiting<'_>) -> Story {
     }
     let socket = waiting.socket;
     let text = match socket.receive_queue {
+        0 if waiting.listens() => TURNED_AWAY,
         0 => ANSWER,
         _ if waiting.listens() => CONNECTIONS,
         _ => BYTES,

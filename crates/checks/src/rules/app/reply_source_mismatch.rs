@@ -2,6 +2,7 @@
 
 use crate::coverage::Source;
 use crate::culprit::{Count, Culprit, Missing, Scope, Story, sure};
+use crate::evidence::astray;
 use crate::evidence::case::Space;
 use crate::evidence::flow::Flow;
 use crate::fixes::manual;
@@ -10,7 +11,6 @@ use crate::rule::{Judgement, Rule};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use whydrop_model::probe::Elsewhere;
-use whydrop_model::snapshot::Protocol;
 use whydrop_model::{Cause, Direction, ProbeResult, Text, text};
 
 /// The cause.
@@ -35,9 +35,6 @@ pub const CAUSE: Cause = Cause {
     ),
     when_wrong: text!("When somebody on the way forges answers.", "途中有人伪造应答时。"),
 };
-
-/// IPPROTO_UDP.
-const UDP: u8 = 17;
 
 /// The rule.
 pub const RULE: Rule = Rule { cause: &CAUSE, needs: &[Source::Addresses], judge };
@@ -73,40 +70,19 @@ fn judge(space: Space<'_>) -> Judgement<'_> {
     culprits.chain(unwanted(space)).collect::<Vec<_>>().into()
 }
 
-/// Answers of this namespace that a client in view threw away, because its socket waits for another address of the same
-/// namespace (a connected UDP socket takes datagrams of its peer only: net/ipv4/udp.c:compute_score).
+/// Answers of this namespace that a client in view threw away.
 fn unwanted<'a>(space: Space<'a>) -> Vec<Culprit<'a>> {
     let mut found: BTreeMap<(u64, SocketAddr, SocketAddr), u64> = BTreeMap::new();
     let events = space.case.drop_log().map(|log| log.sampled.as_slice()).unwrap_or(&[]);
-    let answers = events.iter().filter(|event| event.protocol == Some(UDP) && died_for_want(event));
-    for event in answers {
-        let (Some(answered), Some(inode)) = (event.source, event.netns_inode) else { continue };
-        let client = space.case.space_by_inode(inode).filter(|client| !client.same(space));
-        let client = client.filter(|_| space.after.owns(answered.ip()));
-        let asked = client.and_then(|client| asked(space, client, answered));
-        if let Some(asked) = asked {
-            *found.entry((inode, asked, answered)).or_default() += 1;
-        }
+    let answers = events.iter().filter_map(|event| astray::of(space.case, event));
+    for answer in answers.filter(|answer| answer.server.same(space)) {
+        *found.entry((answer.client.inode(), answer.asked, answer.answered)).or_default() += 1;
     }
     let clients = |inode| space.case.space_by_inode(inode);
     let told = found.into_iter().filter_map(|((inode, asked, answered), n)| {
         Some(thrown_away(space, clients(inode)?, asked, answered, n))
     });
     told.collect()
-}
-
-/// True for a datagram for which there was no socket.
-fn died_for_want(event: &whydrop_model::DropEvent) -> bool {
-    event.reason == "NO_SOCKET" || matches!(event.function.as_str(), "__udp4_lib_rcv" | "__udp6_lib_rcv")
-}
-
-/// The other address of this namespace that a socket of the client waits for, at the same port.
-fn asked(space: Space<'_>, client: Space<'_>, answered: SocketAddr) -> Option<SocketAddr> {
-    let plain = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
-    let sockets = client.after.sockets.iter().chain(client.before.sockets.iter());
-    let waits = sockets.filter(|s| s.protocol == Protocol::Udp && s.remote.port() == answered.port());
-    let mut wanted = waits.map(|s| plain(s.remote)).filter(|to| to.ip() != answered.ip());
-    wanted.find(|to| space.after.owns(to.ip()))
 }
 
 fn thrown_away<'a>(
@@ -123,8 +99,14 @@ fn thrown_away<'a>(
         .concerns(client.is_target())
         .reaches()
         .takes(move |loss| {
-            let mine = loss.event.is_some_and(|event| event.source == Some(answered) && died_for_want(event));
+            let mine = loss
+                .event
+                .is_some_and(|event| event.source == Some(answered) && astray::died_for_want(event));
             sure(mine && loss.is_in(client))
+        })
+        .harms(move |flow| {
+            let asks = (flow.address, flow.port) == (Some(asked.ip()), Some(asked.port()));
+            sure(asks && flow.trouble.strayed > 0 && flow.starts_in(client))
         })
         .tell(move |_| {
             let words: [(&str, &dyn std::fmt::Display); 3] =

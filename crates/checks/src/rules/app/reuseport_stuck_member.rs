@@ -1,13 +1,14 @@
 //! `app.reuseport_stuck_member`: one member of a SO_REUSEPORT group does not serve its share.
 
-use super::{Deaf, deaf, holds, tell_of_queue, tell_of_waits};
+use super::{Deaf, deaf, holds, leads, tell_of_queue, tell_of_waits};
 use crate::coverage::Source;
 use crate::culprit::{Culprit, Scope, Story};
 use crate::evidence::case::Space;
+use crate::evidence::flow::datagrams_sent;
 use crate::evidence::stall::Stall;
 use crate::fixes::by_hand;
 use crate::rule::{Judgement, Rule};
-use whydrop_model::snapshot::Socket;
+use whydrop_model::snapshot::{Protocol, Socket};
 use whydrop_model::{Cause, Direction, Text, text};
 
 /// The cause.
@@ -64,7 +65,25 @@ fn culprit<'a>(space: Space<'a>, deaf: Deaf<'a>) -> Culprit<'a> {
     let socket = deaf.waiting.first().map_or_else(String::new, |waiting| waiting.socket.local.to_string());
     let subject = format!("{} at {socket}", deaf.program.name());
     let culprit = Culprit::new(space, &CAUSE, "socket.receive_queue", Scope::Socket, subject);
-    holds(culprit, &deaf.waiting).direction(Direction::Receive).tell(move |_| story(space, &deaf))
+    let asked = deaf.waiting.iter().any(|waiting| is_asked_by_target(space, waiting.socket));
+    let culprit = holds(culprit, &deaf.waiting).direction(Direction::Receive);
+    let concerns = culprit.concerns || asked;
+    culprit.concerns(concerns).tell(move |_| story(space, &deaf))
+}
+
+/// True if a target sends datagrams to the group: a share of them comes to each member. A datagram socket does not know
+/// whom it hears, but who waits for its answer does, or who alone sends at all.
+fn is_asked_by_target(space: Space<'_>, socket: &Socket) -> bool {
+    let is_sender = |there: &Space<'_>| !there.same(space) && datagrams_sent(*there) > 0;
+    let asks = |there: Space<'_>| {
+        let mut sockets = there.after.sockets.iter().chain(there.before.sockets.iter());
+        let to = |s: &Socket| s.remote.port() == socket.local.port() && space.after.owns(s.remote.ip());
+        sockets.any(|s| s.protocol == Protocol::Udp && to(s))
+    };
+    let senders: Vec<Space<'_>> = space.case.spaces().filter(is_sender).collect();
+    let alone = |there: Space<'_>| senders.iter().all(|other| other.same(there)) && leads(there, space);
+    socket.protocol == Protocol::Udp
+        && senders.iter().any(|there| there.is_target() && (asks(*there) || alone(*there)))
 }
 
 fn story(space: Space<'_>, deaf: &Deaf<'_>) -> Story {

@@ -1,6 +1,6 @@
 //! Requests that a NAT rule sends to where nothing answers: what is dead there, and whose packets end so.
 
-use super::{TCP, Turn, end, is_own, turns, turns_on};
+use super::{TCP, Turn, end, handed, is_own, turns, turns_on};
 use crate::culprit::{Culprit, Scope, Story, sure};
 use crate::evidence::case::Space;
 use crate::evidence::flow::Flow;
@@ -30,6 +30,8 @@ pub enum Dead<'a> {
     WrongPort(Space<'a>),
     /// Nobody has the address.
     NoNeighbour,
+    /// This namespace hands them to a port of its own that nobody has open.
+    NoProxy(Space<'a>),
 }
 
 /// A rule that sends a kind of requests to a dead place.
@@ -37,7 +39,8 @@ pub enum Dead<'a> {
 pub struct Sent<'a> {
     /// The rule.
     pub at: RuleAt<'a>,
-    hook: Hook,
+    /// Where requests meet it.
+    pub hook: Hook,
     /// IP protocol.
     pub protocol: u8,
     /// Where the request was to go.
@@ -78,14 +81,17 @@ pub fn judge_dead<'a>(
 /// The rules that send the flow's requests to dead places, and how surely.
 fn sent<'a>(space: Space<'a>, flow: &Flow<'a>) -> Vec<(Sent<'a>, Fit)> {
     let harmed = flow.in_trouble() && (flow.refused() || flow.suffers());
-    let turns = if harmed { turns(space, flow) } else { vec![] };
-    let sent = turns.into_iter().filter_map(|turn| {
+    if !harmed {
+        return vec![];
+    }
+    let turns = turns(space, flow).into_iter();
+    let sent = turns.filter_map(|turn| {
         let (from, to) = (end(&turn.request)?, turn.to()?);
         let dead = dead(space, flow, &turn, to)?;
         let Turn { at, hook, fit, is_only, .. } = turn;
         Some((Sent { at, hook, protocol: flow.protocol, from, to, dead, is_only }, fit))
     });
-    sent.collect()
+    sent.chain(handed::sent(space, flow)).collect()
 }
 
 fn dead<'a>(space: Space<'a>, flow: &Flow<'a>, turn: &Turn<'a>, to: SocketAddr) -> Option<Dead<'a>> {
@@ -162,6 +168,7 @@ fn takes(space: Space<'_>, sent: &Sent<'_>, loss: &Loss<'_>) -> bool {
             loss.is_in(there) && loss.kind == Kind::Refused && to == sent.to
         }
         Dead::NoNeighbour => loss.is_in(space) && loss.is_at_stage("neighbour") && to == sent.to,
+        Dead::NoProxy(_) => handed::took(space, sent, loss),
     }
 }
 
@@ -174,6 +181,9 @@ fn harms<'a>(space: Space<'a>, hurt: &Sent<'a>, flow: &Flow<'a>) -> Fit {
         Dead::NoSocket(_) | Dead::WrongPort(_) if flow.refused() && reached() => fit,
         // A rule on the way may refuse or drop what nobody wants to serve.
         Dead::NoSocket(_) | Dead::WrongPort(_) => fit.min(Fit::Maybe),
+        Dead::NoProxy(_) if flow.suffers() && reached() => fit,
+        Dead::NoProxy(_) if flow.suffers() => fit.min(Fit::Maybe),
+        Dead::NoProxy(_) => Fit::No,
         Dead::NoNeighbour if flow.suffers() => fit,
         Dead::NoNeighbour => Fit::No,
     }

@@ -15,8 +15,8 @@ pub const CAUSE: Cause = Cause {
     id: "nat.dnat_dead_backend",
     title: text!("A port is forwarded to where nothing answers", "端口被转发到无人应答之处"),
     meaning: text!(
-        "A NAT rule (DNAT, REDIRECT) changes where connections go, and at the new address and port no program listens, or nobody has the address.",
-        "NAT 规则（DNAT、REDIRECT）改变了连接的目的地，而新地址和端口上没有程序监听，或无人拥有该地址。"
+        "A NAT rule (DNAT, REDIRECT) changes where connections go, and at the new address and port no program listens, or nobody has the address; or a TPROXY rule hands them to a local port that nobody has open.",
+        "NAT 规则（DNAT、REDIRECT）改变了连接的目的地，而新地址和端口上没有程序监听，或无人拥有该地址；或 TPROXY 规则把连接交给本机端口，而该端口没有程序监听。"
     ),
     seen_by: text!(
         "It walks the NAT rules with the requests of each flow in trouble, follows the translated packet, and looks up sockets and neighbours where it arrives.",
@@ -56,6 +56,10 @@ const SUMMARY: Text = text!(
     "A NAT rule sends connections for {from} to {to}, where nothing answers.",
     "一条 NAT 规则把发往 {from} 的连接转到 {to}，而那里无人应答。"
 );
+const HANDED: Text = text!(
+    "A TPROXY rule hands connections for {from} to the local port {port}, where nothing listens: they are dropped.",
+    "一条 TPROXY 规则把发往 {from} 的连接交给本机端口 {port}，而那里没有程序监听：连接被丢弃。"
+);
 const SOME: Text = text!(
     "A NAT rule sends some of the connections for {from} to {to}, where nothing answers.",
     "一条 NAT 规则把发往 {from} 的部分连接转到 {to}，而那里无人应答。"
@@ -81,15 +85,21 @@ fn story(space: Space<'_>, sent: &Sent<'_>) -> Story {
     let (chain, rule) = (sent.at.chain, sent.at.rule);
     let list = judge::list_argv(chain);
     let list: Vec<&str> = list.iter().map(String::as_str).collect();
-    let words: [(&str, &dyn std::fmt::Display); 2] = [("from", &sent.from), ("to", &sent.to)];
-    let summary = if sent.is_only { SUMMARY } else { SOME };
+    let port = sent.to.port();
+    let words: [(&str, &dyn std::fmt::Display); 3] =
+        [("from", &sent.from), ("to", &sent.to), ("port", &port)];
+    let summary = match (sent.dead, sent.is_only) {
+        (Dead::NoProxy(_), _) => HANDED,
+        (_, true) => SUMMARY,
+        (_, false) => SOME,
+    };
     let story = Story::new(summary.fill(&words))
         .exhibit(whydrop_model::shell::sanitize(&rule.text, MAX_RULE_TEXT))
         .handle(rule.handle);
     let met = if sent.is_only { FITS.phrase() } else { SENT.fill(&words) };
     let story = story.evidence(met, "rules", &list);
     let story = match sent.dead {
-        Dead::NoSocket(there) | Dead::WrongPort(there) => {
+        Dead::NoSocket(there) | Dead::WrongPort(there) | Dead::NoProxy(there) => {
             let option = if sent.protocol == UDP { "-lunp" } else { "-lntp" };
             let claim = NO_SOCKET.fill(&[("to", &sent.to), ("target", &there.target().id)]);
             story.evidence_in(there, claim, "sockets", &["ss", option])

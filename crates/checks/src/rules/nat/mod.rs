@@ -3,6 +3,7 @@
 pub mod dead;
 pub mod dnat_dead_backend;
 pub mod dnat_missing;
+mod handed;
 pub mod mapping_lost;
 pub mod no_masquerade;
 pub mod port_exhaustion;

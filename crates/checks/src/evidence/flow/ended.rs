@@ -1,0 +1,48 @@
+//! Connections that the asked side ends without having said a word: a server that takes them and cannot do more, for want
+//! of descriptors, of workers or of a permission.
+//!
+//! Only a request without an answer is a failure. A health check and a scan say nothing and close themselves; who sends
+//! and wants no answer (logs, measurements) closes first, too.
+
+use super::conversation::{NOTICED_SHARE, lower_bound};
+use super::talk::{Talk, Talks};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use whydrop_model::flow::FlowDirection;
+
+/// So many requests without an answer are no accident.
+const SEVERAL: u64 = 3;
+/// Nor are two, if no other got one, and they are further apart: a client that means it, and not one that tried twice.
+const APART_NS: u64 = 1_000_000_000;
+
+/// By namespace and address that is asked: connections that ended there, and those that got no answer.
+type Ports = BTreeMap<(u64, SocketAddr), (u64, u64)>;
+
+/// Marks the conversations of which more are turned away than by accident.
+pub fn add(talks: &mut Talks<'_>) {
+    let mut ports = Ports::new();
+    for talk in talks.list.iter().filter(|talk| talk.told.direction == FlowDirection::In) {
+        let (ended, turned) = ports.entry((talk.told.netns_inode, talk.told.local)).or_default();
+        *ended += talk.told.closed.connections;
+        *turned += talk.told.closed.unanswered;
+    }
+    for talk in &mut talks.list {
+        let (closed, told) = (talk.told.closed, &talk.told);
+        let all = closed.connections.max(closed.unanswered) == closed.unanswered;
+        let apart = told.last_ns.saturating_sub(told.first_ns) >= APART_NS;
+        let meant = told.direction == FlowDirection::Out && all && apart && closed.unanswered > 1;
+        let often = closed.unanswered >= SEVERAL
+            && lower_bound(closed.unanswered, closed.connections.max(closed.unanswered)) > NOTICED_SHARE;
+        if (meant || often) && !is_denied(talk, &ports) {
+            talk.turned_away = closed.unanswered;
+        }
+    }
+}
+
+/// True for somebody who knocks, of whose requests none is answered while those of others are: a server that wants no such
+/// guests (tcp wrappers, an allow list) does its duty.
+fn is_denied(talk: &Talk<'_>, ports: &Ports) -> bool {
+    let told = &talk.told;
+    let others = ports.get(&(told.netns_inode, told.local)).is_some_and(|(ended, turned)| ended > turned);
+    told.direction == FlowDirection::In && told.closed.connections <= told.closed.unanswered && others
+}
