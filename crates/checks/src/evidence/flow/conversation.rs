@@ -5,7 +5,7 @@
 //! for the next. What is more than that is told by the constants here.
 
 use super::talk::{Talk, Talks};
-use super::{Flow, Origin, Trouble, calls, datagram, held_back, probe, seldom, stalled};
+use super::{Flow, Origin, Trouble, calls, datagram, held_back, probe, seldom, stalled, tail};
 use crate::evidence::case::{Case, Space};
 use crate::evidence::offer::{self, is_kept_out};
 use crate::evidence::route::{self, Lookup};
@@ -20,9 +20,9 @@ use whydrop_model::flow::{Conversation, FlowDirection, FlowLog};
 use whydrop_model::snapshot::{Link, Protocol};
 
 /// So many attempts of one key without a single success are no accident.
-const ATTEMPTS: u64 = 3;
+pub(super) const ATTEMPTS: u64 = 3;
 /// From this share on failures and repeats are noticed, if the lower end of its 95 % interval lies above.
-const NOTICED_SHARE: f64 = 0.01;
+pub(super) const NOTICED_SHARE: f64 = 0.01;
 /// The same, where the kernel itself shows that each repeat made somebody wait.
 const HEAVY_SHARE: f64 = 0.1;
 /// 1.96 standard deviations: 95 %.
@@ -46,6 +46,7 @@ pub fn flows<'a>(case: Case<'a>, nat: &Translators<'a>, first: usize) -> (Vec<Fl
     calls::add(case, &mut talks);
     held_back::add(case, &mut talks);
     talks.join_ends(case);
+    tail::add(case, &mut talks);
     seldom::add(case, nat, &mut talks);
     let scans = scans(&talks);
     let mut beyond: BTreeMap<Hop, Group<'_, '_>> = BTreeMap::new();
@@ -327,8 +328,9 @@ pub(super) fn trouble(talk: &Talk<'_>) -> Trouble {
         refused,
         unanswered,
         reset: errno("ECONNRESET"),
-        repeated: told.syn_repeats + told.synack_repeats + told.data_repeats,
-        needless: (told.closed.needless + talk.open.needless).min(told.data_repeats),
+        repeated: told.syn_repeats + told.synack_repeats + told.data_repeats + talk.tails,
+        needless: (told.closed.needless + talk.open.needless).min(told.data_repeats + talk.tails),
+        tails: talk.tails,
         errors: told.errors.clone(),
         unsent: told.unsent,
         stalled_seconds: talk.stalled.map(|stalled| stalled.seconds),
@@ -388,7 +390,16 @@ fn stream_suffers(talk: &Talk<'_>, trouble: &Trouble) -> bool {
     // A connection that was made and is then reset is how many programs end theirs: a client that goes away, a server
     // that closes before it has read all. Connections from before that are cut while none comes about are no choice.
     let cut = trouble.reset >= ATTEMPTS && never;
-    in_vain || waits || answers_in_vain || in_part || opening || lossy || cut || talk.stalled.is_some()
+    let tails = talk.tails > 0;
+    in_vain
+        || waits
+        || answers_in_vain
+        || in_part
+        || opening
+        || lossy
+        || cut
+        || tails
+        || talk.stalled.is_some()
 }
 
 /// Attempts that were under way when the window began, and ended in it or still wait.
@@ -398,7 +409,7 @@ fn from_before(talk: &Talk<'_>) -> u64 {
 }
 
 /// Lower end of the 95 % interval of a share (Wilson).
-fn lower_bound(part: u64, whole: u64) -> f64 {
+pub(super) fn lower_bound(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
     }

@@ -7,6 +7,7 @@ mod held_back;
 mod probe;
 mod seldom;
 mod stalled;
+mod tail;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -74,6 +75,8 @@ pub struct Trouble {
     pub repeated: u64,
     /// Of them, those that the other end reported to have had already (DSACK).
     pub needless: u64,
+    /// Of those sent again, tails of which no answer came: see `tail`.
+    pub tails: u64,
     /// Seconds since which nothing moves although something waits.
     pub stalled_seconds: Option<f64>,
     /// Of that, what is waited for.
