@@ -1,6 +1,7 @@
 //! What rules may see: the case, its namespaces, who wants packets through, and where packets pass.
 
 pub mod case;
+pub mod choice;
 mod crossing;
 pub mod damage;
 pub mod flow;
