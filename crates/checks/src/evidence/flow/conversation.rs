@@ -12,6 +12,7 @@ use crate::evidence::route::{self, Lookup};
 use crate::evidence::segment;
 use crate::evidence::sender;
 use crate::evidence::translate::Translators;
+use crate::evidence::tunnel::Tunnel;
 use crate::evidence::way::{End, Ends, Way};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -139,9 +140,20 @@ fn lost_on_bridge(case: Case<'_>, way: &Way) -> bool {
         Some(segment::reachable(space, space.link(*hop.outgoing.first()?)?))
     });
     met.is_some_and(|met| {
-        let leads_out = met.iter().any(|(there, device)| segment::leads_out(*there, device));
-        !leads_out
-            && met.iter().any(|(there, device)| there.is_target() && device.kind.as_deref() == Some("bridge"))
+        // By a tunnel whose other ends are in view nothing comes from elsewhere.
+        let others = |there: Space<'_>, device: &Link| -> Vec<Tunnel<'_>> {
+            let here = Tunnel::of(there, device);
+            let joined = |end: &Tunnel<'_>| here.is_some_and(|here| here.is_joined_with(end));
+            Tunnel::all(case).filter(joined).collect()
+        };
+        let mut ends = met.iter().map(|(there, device)| (*there, *device, others(*there, device)));
+        let open = ends.any(|(there, device, others)| segment::leads_out(there, device) && others.is_empty());
+        let mut others = met.iter().flat_map(|(there, device)| others(*there, device));
+        !open
+            && (met
+                .iter()
+                .any(|(there, device)| there.is_target() && device.kind.as_deref() == Some("bridge"))
+                || others.any(|end| end.space.is_target()))
     })
 }
 
