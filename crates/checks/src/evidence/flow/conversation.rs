@@ -223,7 +223,20 @@ fn scans(talks: &Talks<'_>) -> BTreeSet<Scan> {
     for talk in talks.list.iter().map(|talk| &talk.told).filter(|talk| talk.established == 0) {
         ports.entry(scan(talk)).or_default().insert(talk.port());
     }
-    ports.into_iter().filter(|(_, ports)| ports.len() >= SCANNED_PORTS).map(|(scan, _)| scan).collect()
+    let many = ports.into_iter().filter(|(_, ports)| ports.len() >= SCANNED_PORTS);
+    let scans =
+        many.filter(|(scan, ports)| u64::try_from(ports.len()).is_ok_and(|n| !is_told(talks, scan, n)));
+    scans.map(|(scan, _)| scan).collect()
+}
+
+/// True if there is about one good connection with the host for each port that is tried: they tell the ports (FTP, SIP, RPC).
+fn is_told(talks: &Talks<'_>, scan: &Scan, ports: u64) -> bool {
+    let (inode, _, _, host) = scan;
+    let good = talks.list.iter().map(|talk| &talk.told).filter(|talk| {
+        let remote = talk.remote.ip();
+        talk.netns_inode == *inode && (remote == *host || remote.is_unspecified())
+    });
+    good.map(|talk| talk.established).sum::<u64>().saturating_mul(2) >= ports
 }
 
 /// How many conversations were looked at.
