@@ -2,6 +2,7 @@
 
 pub mod astray;
 pub mod case;
+pub mod choice;
 mod crossing;
 pub mod damage;
 pub mod flow;

@@ -1,10 +1,12 @@
 //! What translations make of a packet on its way, and how its answer is turned back.
 
 use super::case::{Case, Space};
+use super::choice::Choice;
 use super::packet::Packet;
 use super::walk::{End, Rules};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use whydrop_model::conntrack::Tuple;
 use whydrop_model::netfilter::Hook;
 
@@ -12,11 +14,13 @@ use whydrop_model::netfilter::Hook;
 type Side = (Option<IpAddr>, Option<u16>);
 
 /// The rule sets of all namespaces that translate.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Translators<'a> {
-    rules: BTreeMap<u64, Rules<'a>>,
+    rules: Rc<BTreeMap<u64, Rules<'a>>>,
     /// Those of namespaces with policy rules that ask for a mark.
-    markers: BTreeMap<u64, Rules<'a>>,
+    markers: Rc<BTreeMap<u64, Rules<'a>>>,
+    /// What one of them makes of what it is asked for, where it chooses: namespace, asked, sent to.
+    chosen: Option<(u64, SocketAddr, SocketAddr)>,
 }
 
 /// What connection tracking made of flows: from what a request looks like behind a translator to what was asked for.
@@ -67,6 +71,17 @@ pub struct Translation {
     after: Side,
 }
 
+/// What a hook makes of a packet.
+#[derive(Clone, Debug)]
+pub enum Turned {
+    /// Nothing that is known.
+    Not,
+    /// This.
+    To(Packet, Translation),
+    /// One of several things.
+    Chosen(Choice),
+}
+
 impl<'a> Translators<'a> {
     /// Those of an observation.
     pub fn of(case: Case<'a>) -> Self {
@@ -75,9 +90,15 @@ impl<'a> Translators<'a> {
         let asks = |space: &Space<'a>| space.after.policy_rules.iter().any(|rule| rule.fwmark.is_some());
         let rules = |space: Space<'a>| (space.inode(), Rules::of(space.after));
         Self {
-            rules: case.spaces().filter(translates).map(rules).collect(),
-            markers: case.spaces().filter(asks).map(rules).collect(),
+            rules: Rc::new(case.spaces().filter(translates).map(rules).collect()),
+            markers: Rc::new(case.spaces().filter(asks).map(rules).collect()),
+            chosen: None,
         }
+    }
+
+    /// The same, with one of the places to which a translator sends what it is asked for.
+    pub fn choosing(&self, choice: &Choice, to: SocketAddr) -> Self {
+        Self { chosen: Some((choice.inode, choice.asked, to)), ..self.clone() }
     }
 
     /// The mark with which a packet comes to the routing decision, where a policy rule asks for one. What is made here is
@@ -87,22 +108,41 @@ impl<'a> Translators<'a> {
         self.markers.get(&space.inode())?.mark(hook, packet)
     }
 
-    /// What a hook makes of a packet that opens a connection; none if it leaves it as it is, or if that cannot be told:
-    /// then the way is followed as if nothing happened, and nothing is sure on it.
-    pub fn translate(&self, space: Space<'_>, hook: Hook, packet: &Packet) -> Option<(Packet, Translation)> {
+    /// What a hook makes of a packet that opens a connection, and if that cannot be told, what it may choose. Then the way
+    /// is followed as if nothing happened, and nothing is sure on it.
+    pub fn translate(&self, space: Space<'_>, hook: Hook, packet: &Packet) -> Turned {
         let of_source = hook == Hook::Postrouting;
-        let walk = self.rules.get(&space.inode()).filter(|_| !packet.reply)?.at_hook(hook, packet);
-        if walk.endings().any(|ending| matches!(ending.end, End::Unknown(_))) {
-            return None;
-        }
-        let [(_, becomes)] = walk.packets.as_slice() else { return None };
+        let Some(rules) = self.rules.get(&space.inode()).filter(|_| !packet.reply) else {
+            return Turned::Not;
+        };
+        let walk = rules.at_hook(hook, packet);
+        let unknown = walk.endings().any(|ending| matches!(ending.end, End::Unknown(_)));
+        let chosen = self.chosen.filter(|(inode, asked, _)| {
+            let to = (packet.destination, packet.destination_port);
+            *inode == space.inode() && !of_source && to == (Some(asked.ip()), Some(asked.port()))
+        });
+        let becomes = match (chosen, walk.packets.as_slice()) {
+            (Some((.., to)), _) => {
+                let (destination, destination_port) = (Some(to.ip()), Some(to.port()));
+                Packet { destination, destination_port, ..packet.clone() }
+            }
+            (None, [(_, becomes)]) if !unknown => becomes.clone(),
+            (None, _) if of_source => return Turned::Not,
+            (None, shapes) => {
+                let shapes: Vec<Packet> = shapes.iter().map(|(_, shape)| shape.clone()).collect();
+                return Choice::of(space, packet, &shapes).map_or(Turned::Not, Turned::Chosen);
+            }
+        };
         let side = |packet: &Packet| match of_source {
             true => (packet.source, packet.source_port),
             false => (packet.destination, packet.destination_port),
         };
-        let (before, after) = (side(packet), side(becomes));
-        let becomes = Packet { in_interface: None, out_interface: None, ..becomes.clone() };
-        (before != after).then_some((becomes, Translation { inode: space.inode(), of_source, before, after }))
+        let (before, after) = (side(packet), side(&becomes));
+        if before == after {
+            return Turned::Not;
+        }
+        let becomes = Packet { in_interface: None, out_interface: None, ..becomes };
+        Turned::To(becomes, Translation { inode: space.inode(), of_source, before, after })
     }
 }
 
@@ -193,5 +233,34 @@ mod tests {
         assert_eq!(at(server, Hook::Output), ["10.0.0.2:8080 10.0.0.1:50000"]);
         assert_eq!(at(client, Hook::Prerouting), ["10.0.0.2:8080 10.0.0.1:50000"]);
         assert_eq!(at(client, Hook::Input), ["10.0.0.2:8080 10.0.0.1:40000"]);
+    }
+
+    #[test]
+    fn a_translator_that_chooses_leads_to_each_of_its_places() {
+        let mut world = World::pair();
+        world.both(CLIENT, |s| {
+            s.routes = Reading::Present(vec![route("0.0.0.0/0", "unicast", Some("10.0.0.2"), Some(2))]);
+        });
+        let mut first = rule_to(NatKind::Destination, "10.0.0.2", 8080, "10.9.9.9");
+        first.matches.push(Match::Random(0.5));
+        let second = rule_to(NatKind::Destination, "10.0.0.9", 8080, "10.9.9.9");
+        let mut output = chain("OUTPUT", Hook::Output, RuleVerdict::Accept, vec![first, second]);
+        output.nat = true;
+        world.chain(CLIENT, output, &[]);
+        let index = Index::of(&world.observation);
+        let case = Case::bare(&world.observation, &index);
+        let (client, server) = (case.space("netns:client").unwrap(), case.space("netns:server").unwrap());
+        let ends = Ends {
+            protocol: 6,
+            source: (None, Some(40_000)),
+            destination: ("10.9.9.9".parse().unwrap(), Some(80)),
+        };
+        let way = Way::of(0, &Translators::of(case), client, ends);
+        let last = |way: &Way| way.forward.hops.last().unwrap().routed.destination;
+        let ways: Vec<_> = way.others.iter().map(last).collect();
+        assert_eq!(ways, ["10.0.0.2".parse().ok(), "10.0.0.9".parse().ok()]);
+        // The answer of the one that is in view.
+        let input = way.packets_at(server, Hook::Input);
+        assert!(input.iter().any(|packet| packet.destination_port == Some(8080)), "{input:?}");
     }
 }

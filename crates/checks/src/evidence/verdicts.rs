@@ -9,7 +9,7 @@ use super::second::{self, Control};
 use super::sender;
 use super::tracked;
 use super::walk::{End, Ending, RuleAt, Rules, Walk};
-use super::way;
+use super::way::{self, Way};
 use crate::loss::missing::Frame;
 use crate::loss::{Loss, Standing};
 use std::collections::BTreeMap;
@@ -77,12 +77,30 @@ impl<'a> Verdicts<'a> {
 
     fn walk_flow(&mut self, space: Space<'a>, rules: &Rules<'a>, flow: &Flow<'a>, walks: &mut usize) {
         let (mut found, mut met) = (vec![], vec![]);
+        for way in flow.ways() {
+            self.walk_way(space, rules, flow, way, (&mut found, &mut met), walks);
+        }
+        self.of_flow.insert((space.inode(), flow.id), found);
+        self.met.insert((space.inode(), flow.id), met);
+    }
+
+    fn walk_way(
+        &mut self,
+        space: Space<'a>,
+        rules: &Rules<'a>,
+        flow: &Flow<'a>,
+        way: &Way,
+        (found, met): (&mut Vec<At<'a>>, &mut Vec<(Hook, Packet)>),
+        walks: &mut usize,
+    ) {
         let mut untracked = false;
         let bridging = space.after.chains().any(|chain| chain.family == Family::Bridge);
-        let passages = flow.passages(space);
+        let passages = way.passages(space);
+        // What all ways of the flow have in common is walked once.
+        let known = if way.is(&flow.way) { vec![] } else { flow.passages(space) };
         // Tracking that never saw the request knows nothing of the answer.
-        let unseen = flow.forward.end == way::End::Arrived && !passages.iter().any(|passage| !passage.back);
-        for passage in passages {
+        let unseen = way.forward.end == way::End::Arrived && !passages.iter().any(|passage| !passage.back);
+        for passage in passages.into_iter().filter(|passage| !known.contains(passage)) {
             for (hook, frame) in passage.frames.iter().filter(|_| bridging) {
                 *walks += 1;
                 if *walks < MOST_WALKS {
@@ -119,8 +137,6 @@ impl<'a> Verdicts<'a> {
             }
             untracked |= !passage.back && carried.state == Some(State::Untracked);
         }
-        self.of_flow.insert((space.inode(), flow.id), found);
-        self.met.insert((space.inode(), flow.id), met);
     }
 
     fn walk_loss(&mut self, space: Space<'a>, rules: &Rules<'a>, loss: &Loss<'a>) {

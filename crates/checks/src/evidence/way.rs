@@ -1,12 +1,13 @@
 //! The way of a flow through the observed namespaces: out, and back.
 
 use super::case::{Case, Space};
+use super::choice::Choice;
 use super::crossing::{self, Crossed};
 use super::packet::Packet;
 use super::route::{self, Lookup, Selector};
-use super::translate::{self, Translation, Translators};
+use super::translate::{self, Translation, Translators, Turned};
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use whydrop_model::Direction;
 use whydrop_model::netfilter::{Field, Hook};
 
@@ -103,6 +104,8 @@ pub struct Way {
     pub forward: Path,
     /// The answer's path, if the destination is observed.
     pub back: Option<Path>,
+    /// The ways of those requests that a translator sends elsewhere, where it chooses among several places.
+    pub others: Vec<Way>,
 }
 
 /// Namespaces in order, by inode.
@@ -116,6 +119,8 @@ pub struct Path {
     pub gap: bool,
     /// What changed the packet, in order.
     translated: Vec<Translation>,
+    /// The first that chooses.
+    choice: Option<Choice>,
 }
 
 /// One namespace on a path with the interfaces that are used.
@@ -141,7 +146,7 @@ pub struct Hop {
 
 /// One passage of a packet through a namespace: the hooks that it can meet, in their order, and what it looks like at
 /// each.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
     /// True if the namespace only bridges it: these are then the hooks to which br_netfilter sends it.
     pub bridged: bool,
@@ -212,6 +217,7 @@ impl Way {
             port,
             forward: Path::default(),
             back: None,
+            others: vec![],
         }
     }
 
@@ -222,6 +228,14 @@ impl Way {
 
     /// As [`Self::of`], of a socket that is known.
     pub fn sent_by(index: usize, nat: &Translators<'_>, from: Space<'_>, ends: Ends, sender: Sender) -> Self {
+        let way = Self::only(index, nat, from, ends, sender);
+        let Some(choice) = &way.forward.choice else { return way };
+        let chosen = |to: &SocketAddr| Self::only(index, &nat.choosing(choice, *to), from, ends, sender);
+        Self { others: choice.to.iter().map(chosen).collect(), ..way }
+    }
+
+    /// One of the ways that requests can take.
+    fn only(index: usize, nat: &Translators<'_>, from: Space<'_>, ends: Ends, sender: Sender) -> Self {
         let (to, port) = ends.destination;
         let asks = || Selector::of(&sender.send(ends.packet(None)));
         let source = ends.source.0.or_else(|| route::source_address_as(from, to, asks()));
@@ -241,6 +255,7 @@ impl Way {
             port,
             forward,
             back,
+            others: vec![],
         }
     }
 
@@ -264,13 +279,14 @@ impl Way {
             port,
             forward: Path { end: End::Arrived, gap: true, ..forward },
             back,
+            others: vec![],
         }
     }
 
     /// True if a part of the way is out of sight: the network between two machines.
     pub fn leaves_sight(&self) -> bool {
-        let paths = std::iter::once(&self.forward).chain(&self.back);
-        paths.into_iter().any(|path| path.gap || path.end == End::OutOfSight)
+        let mut paths = self.ways().flat_map(|way| std::iter::once(&way.forward).chain(&way.back));
+        paths.any(|path| path.gap || path.end == End::OutOfSight)
     }
 
     /// True if it passes a tunnel: what is lost then is the outer packet, which has other addresses and meets other
@@ -293,7 +309,8 @@ impl Way {
     /// True if a translation on the way makes this address of the one that was asked for.
     pub fn is_turned_to(&self, ip: IpAddr) -> bool {
         let turned = |hop: &Hop| hop.early.destination != hop.routed.destination;
-        self.forward.hops.iter().any(|hop| turned(hop) && hop.routed.destination == Some(ip))
+        let mut hops = self.ways().flat_map(|way| &way.forward.hops);
+        hops.any(|hop| turned(hop) && hop.routed.destination == Some(ip))
     }
 
     /// True if the flow starts in this namespace.
@@ -318,11 +335,14 @@ impl Way {
     pub fn leaves_by(&self, space: Space<'_>, link: u32) -> bool {
         let inode = space.target().netns_inode;
         let out = |hop: &Hop| hop.inode == inode && hop.outgoing.contains(&link);
-        let back = match &self.back {
-            Some(back) => back.hops.iter().any(out),
-            None => self.forward.hops.iter().any(|hop| hop.inode == inode && hop.incoming.contains(&link)),
-        };
-        back || self.forward.hops.iter().any(out)
+        let comes = |hop: &Hop| hop.inode == inode && hop.incoming.contains(&link);
+        self.ways().any(|way| {
+            let back = match &way.back {
+                Some(back) => back.hops.iter().any(out),
+                None => way.forward.hops.iter().any(comes),
+            };
+            back || way.forward.hops.iter().any(out)
+        })
     }
 
     /// Interfaces on which request and answer arrive in this namespace, with the addresses they come from and go to.
@@ -367,7 +387,7 @@ impl Way {
             let last = path.hops.last().filter(|hop| hop.inode == space.target().netns_inode)?;
             last.decision().filter(|_| path.end == end)
         };
-        here(&self.forward).or_else(|| here(self.back.as_ref()?))
+        self.ways().find_map(|way| here(&way.forward).or_else(|| here(way.back.as_ref()?)))
     }
 
     /// True if request or answer goes in a circle on its way to this address.
@@ -376,7 +396,7 @@ impl Way {
             let last = path.hops.last().filter(|_| path.end == End::Circles);
             last.is_some_and(|hop| hop.routed.destination == Some(to))
         };
-        circles(&self.forward) || self.back.as_ref().is_some_and(circles)
+        self.ways().any(|way| circles(&way.forward) || way.back.as_ref().is_some_and(circles))
     }
 
     /// The flow's request as it is made.
@@ -398,14 +418,20 @@ impl Way {
 
     /// The flow's packets as they meet a hook of this namespace: request, answer, or both.
     pub fn packets_at(&self, space: Space<'_>, hook: Hook) -> Vec<Packet> {
-        let back = self.way_back();
-        [&self.forward, back.as_ref()]
-            .into_iter()
-            .flat_map(|path| path.meets(space, hook).map(|hop| hop.packet(hook).at(space, hop)))
-            .collect()
+        let mut out = vec![];
+        for way in self.ways() {
+            let back = way.way_back();
+            for path in [&way.forward, back.as_ref()] {
+                let met = path.meets(space, hook).map(|hop| hop.packet(hook).at(space, hop));
+                // In front of a translator that chooses all ways are one.
+                let met: Vec<Packet> = met.filter(|packet| way.is(self) || !out.contains(packet)).collect();
+                out.extend(met);
+            }
+        }
+        out
     }
 
-    /// The passages of request and answer through a namespace, the request's first.
+    /// The passages of request and answer through a namespace, the request's first; of this way alone.
     pub fn passages(&self, space: Space<'_>) -> Vec<Passage> {
         let back = self.way_back();
         let paths = [(&self.forward, false), (back.as_ref(), true)];
@@ -421,8 +447,19 @@ impl Way {
         here.map(passage).collect()
     }
 
+    /// This way, and those by the other places of a translator that chooses.
+    pub fn ways(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
+    }
+
+    /// True if it is the very same, and not one that looks alike.
+    pub fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+
     fn hops(&self) -> impl Iterator<Item = &Hop> {
-        self.forward.hops.iter().chain(self.back.iter().flat_map(|path| &path.hops))
+        let paths = self.ways().flat_map(|way| std::iter::once(&way.forward).chain(&way.back));
+        paths.flat_map(|path| &path.hops)
     }
 }
 
@@ -573,7 +610,7 @@ impl Path {
             ..*hop
         };
         let hops = self.hops.iter().rev().map(turn).collect();
-        Self { hops, translated: vec![], ..*self }
+        Self { hops, end: self.end, gap: self.gap, ..Self::default() }
     }
 
     /// Hops in which a packet on this path meets the hook.
@@ -676,9 +713,15 @@ impl Path {
             return;
         }
         hop.routed = translate::undo_source(space, done, &hop.early);
-        if let Some((packet, translation)) = nat.translate(space, hook, &hop.early.at(space, hop)) {
-            self.translated.push(translation);
-            hop.routed = packet;
+        match nat.translate(space, hook, &hop.early.at(space, hop)) {
+            Turned::To(packet, translation) => {
+                self.translated.push(translation);
+                hop.routed = packet;
+            }
+            Turned::Chosen(choice) => {
+                self.choice.get_or_insert(choice);
+            }
+            Turned::Not => {}
         }
         hop.late = hop.routed.clone();
     }
@@ -686,7 +729,7 @@ impl Path {
     /// What comes behind it.
     fn leave(&mut self, nat: &Translators<'_>, space: Space<'_>, hop: &mut Hop, done: &[Translation]) {
         hop.late = translate::undo_destination(space, done, &hop.routed);
-        if let Some((packet, translation)) =
+        if let Turned::To(packet, translation) =
             nat.translate(space, Hook::Postrouting, &hop.routed.at(space, hop))
         {
             self.translated.push(translation);

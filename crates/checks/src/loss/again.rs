@@ -11,6 +11,7 @@ use super::death;
 use crate::evidence::case::Case;
 use crate::evidence::flow::Flow;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use whydrop_facts::Class;
 use whydrop_facts::place;
 use whydrop_model::flow::{Repeat, RepeatKind};
@@ -25,10 +26,12 @@ const IPV6_HEADER: usize = 40;
 pub fn accounts(case: Case<'_>, flows: &[Flow<'_>]) -> BTreeMap<usize, Repeats> {
     let talks = Conversations::of(case, flows);
     let mut repeats: BTreeMap<usize, Vec<&Repeat>> = BTreeMap::new();
-    // A probe for a lost tail repeats what is not known to be lost, and is not counted as a repeat.
     let log = case.observation.flows.get().into_iter().flat_map(|log| &log.repeats);
-    for repeat in log.filter(|repeat| repeat.kind != RepeatKind::Tail) {
-        if let Some((flow, _)) = talks.of_repeat(repeat) {
+    for repeat in log {
+        let Some((flow, _)) = talks.of_repeat(repeat) else { continue };
+        // A probe for a lost tail repeats what is not known to be lost, and mostly is not counted as a repeat.
+        let counts = flows.get(flow).is_some_and(|flow| flow.trouble.tails > 0);
+        if counts || repeat.kind != RepeatKind::Tail {
             repeats.entry(flow).or_default().push(repeat);
         }
     }
@@ -97,15 +100,23 @@ fn account(
     out
 }
 
+/// So many times as many packets have to be lost one way as the other: of what tells, some is lost, too.
+const MOSTLY: u64 = 4;
+
 /// Which way the packets beyond go: what the other end says that it had already was answered in vain, what it never said
 /// that of did not arrive. A handshake tells neither.
 fn heading(account: &Repeats, repeats: &[&Repeat]) -> Option<Direction> {
-    let data = repeats.iter().filter(|repeat| repeat.kind == RepeatKind::Data).count();
-    let data = account.beyond.min(u64::try_from(data).unwrap_or(u64::MAX));
-    match (data > 0, account.needless > 0) {
-        (true, false) => Some(Direction::Transmit),
-        (false, true) => Some(Direction::Receive),
-        _ => None,
+    // Nor does the end of a connection: nobody is left to whom it could be told.
+    let is_data = |repeat: &&&Repeat| {
+        let bytes = repeat.end_seq.wrapping_sub(repeat.seq);
+        matches!(repeat.kind, RepeatKind::Data | RepeatKind::Tail) && bytes > 1
+    };
+    let data = u64::try_from(repeats.iter().filter(is_data).count()).unwrap_or(u64::MAX);
+    let (there, back) = (account.beyond.min(data.saturating_sub(account.needless)), account.needless);
+    match () {
+        () if there > 0 && there >= back * MOSTLY => Some(Direction::Transmit),
+        () if back > 0 && back >= there * MOSTLY => Some(Direction::Receive),
+        () => None,
     }
 }
 
@@ -129,7 +140,8 @@ fn unsampled(case: Case<'_>, flow: &Flow<'_>, log: &DropLog) -> u64 {
 struct Segment {
     /// CLOCK_REALTIME in nanoseconds.
     at: u64,
-    source: std::net::SocketAddr,
+    source: SocketAddr,
+    destination: SocketAddr,
     /// First sequence number and the one behind the last, if known.
     range: Option<(u32, u32)>,
     acknowledged: Option<u32>,
@@ -159,6 +171,7 @@ impl Segment {
         Some(Self {
             at: event.realtime_ns,
             source: event.source?,
+            destination: event.destination?,
             range: first.map(|first| (first, first.wrapping_add(bytes))),
             acknowledged: tcp.and_then(|tcp| word(tcp, 8)),
             explained: vec![],
@@ -173,7 +186,9 @@ impl Segment {
         }
         // Behind a translator the sender has another address, never another direction.
         if self.source.port() == repeat.remote.port() && self.source.port() != repeat.local.port() {
-            return self.acknowledged.map(|number| !is_before(number, repeat.end_seq));
+            // Each connection counts from a number of its own.
+            let same = self.destination.port() == repeat.local.port();
+            return if same { self.acknowledged.map(|n| !is_before(n, repeat.end_seq)) } else { Some(false) };
         }
         let (first, end) = self.range?;
         Some(is_before(first, repeat.end_seq) && is_before(repeat.seq, end))
@@ -202,22 +217,25 @@ mod tests {
         }
     }
 
-    fn dropped(at: u64, source: ([u8; 4], u16), range: Option<(u32, u32)>, ack: Option<u32>) -> Segment {
-        Segment { at, source: source.into(), range, acknowledged: ack, explained: vec![] }
+    fn dropped(at: u64, ports: (u16, u16), range: Option<(u32, u32)>, ack: Option<u32>) -> Segment {
+        let [source, destination] = [ports.0, ports.1].map(|port| SocketAddr::from(([10, 0, 0, 9], port)));
+        Segment { at, source, destination, range, acknowledged: ack, explained: vec![] }
     }
 
     #[test]
     fn a_repeat_is_explained_by_its_segment_or_by_the_lost_answer() {
         let sent = repeat(1_000, u32::MAX - 9, 90);
-        let own = |at, range| dropped(at, ([10, 0, 0, 1], 40000), range, None).explains(&sent);
+        let own = |at, range| dropped(at, (40000, 80), range, None).explains(&sent);
         assert_eq!(own(900, Some((u32::MAX - 9, 90))), Some(true), "the same, over the end of the numbers");
         assert_eq!(own(900, Some((50, 200))), Some(true), "a part of it");
         assert_eq!(own(900, Some((90, 200))), Some(false), "the next one");
         assert_eq!(own(1_001, Some((50, 200))), Some(false), "dropped after it");
         assert_eq!(own(900, None), None, "its headers were not kept");
-        let answer = |ack| dropped(900, ([10, 0, 0, 2], 80), Some((7, 8)), ack).explains(&sent);
+        let to = |port, ack| dropped(900, (80, port), Some((7, 8)), ack).explains(&sent);
+        let answer = |ack| to(40000, ack);
         assert_eq!(answer(Some(90)), Some(true));
         assert_eq!(answer(Some(400)), Some(true), "a later answer acknowledges it, too");
         assert_eq!(answer(Some(40)), Some(false));
+        assert_eq!(to(40001, Some(90)), Some(false), "another connection's");
     }
 }

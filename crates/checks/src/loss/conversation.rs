@@ -44,7 +44,8 @@ impl<'f, 'a> Conversations<'f, 'a> {
         // Behind a translator that its way is known to pass; whoever is named so without one comes first.
         for flow in flows {
             let Some(talk) = flow.conversation() else { continue };
-            for packet in flow.forward.hops.iter().flat_map(|hop| [&hop.routed, &hop.late]) {
+            let hops = flow.ways().flat_map(|way| &way.forward.hops);
+            for packet in hops.flat_map(|hop| [&hop.routed, &hop.late]) {
                 let (Some(asks), Some(asked)) = (packet.source, packet.destination) else { continue };
                 let port = packet.destination_port.unwrap_or(0);
                 let known = out.by_ends.entry((talk.protocol, asks, asked, port)).or_default();

@@ -55,7 +55,9 @@ pub fn gather<'a>(case: Case<'a>, flows: &[Flow<'a>]) -> Vec<Loss<'a>> {
             let found = deaths.by_flow.get(&flow.id).copied().unwrap_or(0);
             // A burst that was dropped as one packet is sent again in parts.
             let again = case.again.and_then(|again| again.get(&flow.id));
-            let tied = again.map_or(0, |account| account.here + account.needless);
+            // A tail that the other end had already was sent again for an answer that is gone.
+            let answers = flow.trouble.tails.min(flow.trouble.needless);
+            let tied = again.map_or(0, |account| account.here + account.needless.saturating_sub(answers));
             unanswered(flow, found.max(tied), &mut out);
         }
     } else {

@@ -94,6 +94,10 @@ const UNKNOWN_FRAMES: Text = text!(
     "rx_dropped rose by {n}, and nothing else shows a lost packet: mostly frames of protocols that nobody here speaks",
     "rx_dropped +{n}，而没有其他迹象表明丢包：多为本机无人处理的协议的帧"
 );
+const IDLE: Text = text!(
+    "the only interface is lo and no packet passed it in the window: nothing was tried, so nothing could be lost",
+    "只有 lo 接口，且窗口内没有包经过：没有任何尝试，也就谈不上丢包"
+);
 const SQUEEZED: Text = text!(
     "time_squeeze rose by {n}: work was put off to the next round, no packet was lost",
     "time_squeeze +{n}：工作推迟到下一轮处理，没有丢包"
@@ -109,6 +113,7 @@ pub fn of(space: Space<'_>, assignment: &Assignment<'_>, findings: &[Finding], l
     notes.scattered();
     notes.history(findings);
     notes.machine();
+    notes.idle(findings);
     notes.out
 }
 
@@ -235,6 +240,21 @@ impl Notes<'_> {
                     self.add(NoteStatus::Old, None, &subject, OLD.fill(&[("n", &value)]));
                 }
             }
+        }
+    }
+
+    /// A namespace that is joined with nobody, in which nobody tried anything.
+    fn idle(&mut self, findings: &[Finding]) {
+        let space = self.space;
+        let asked = space.is_target() && findings.is_empty();
+        let moved = |link: &whydrop_model::snapshot::Link| {
+            ["rx_packets", "tx_packets"].iter().any(|field| space.link_rise(link, field) > 0)
+        };
+        let received = ["Ip.InReceives", "Ip.OutRequests"].iter().any(|name| space.mib(name) > 0);
+        let alone = space.after.links.is_present() && space.links().all(|link| link.loopback);
+        let tried = received || space.links().any(moved) || space.flows_through().next().is_some();
+        if asked && alone && !tried {
+            self.add(NoteStatus::Unjudged, None, "traffic", IDLE.phrase());
         }
     }
 

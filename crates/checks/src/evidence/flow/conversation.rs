@@ -5,13 +5,16 @@
 //! for the next. What is more than that is told by the constants here.
 
 use super::talk::{Talk, Talks};
-use super::{Flow, Origin, Trouble, calls, datagram, ended, held_back, probe, proxied, seldom, stalled};
+use super::{
+    Flow, Origin, Trouble, calls, datagram, ended, held_back, probe, proxied, seldom, stalled, tail,
+};
 use crate::evidence::case::{Case, Space};
 use crate::evidence::offer::{self, is_kept_out};
 use crate::evidence::route::{self, Lookup};
 use crate::evidence::segment;
 use crate::evidence::sender;
 use crate::evidence::translate::Translators;
+use crate::evidence::tunnel::Tunnel;
 use crate::evidence::way::{End, Ends, Way};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,7 +23,7 @@ use whydrop_model::flow::{Conversation, FlowDirection, FlowLog};
 use whydrop_model::snapshot::{Link, Protocol};
 
 /// So many attempts of one key without a single success are no accident.
-const ATTEMPTS: u64 = 3;
+pub(super) const ATTEMPTS: u64 = 3;
 /// From this share on failures and repeats are noticed, if the lower end of its 95 % interval lies above.
 pub(super) const NOTICED_SHARE: f64 = 0.01;
 /// The same, where the kernel itself shows that each repeat made somebody wait.
@@ -46,6 +49,7 @@ pub fn flows<'a>(case: Case<'a>, nat: &Translators<'a>, first: usize) -> (Vec<Fl
     calls::add(case, &mut talks);
     held_back::add(case, &mut talks);
     talks.join_ends(case);
+    tail::add(case, &mut talks);
     seldom::add(case, nat, &mut talks);
     ended::add(&mut talks);
     let scans = scans(&talks);
@@ -140,9 +144,20 @@ fn lost_on_bridge(case: Case<'_>, way: &Way) -> bool {
         Some(segment::reachable(space, space.link(*hop.outgoing.first()?)?))
     });
     met.is_some_and(|met| {
-        let leads_out = met.iter().any(|(there, device)| segment::leads_out(*there, device));
-        !leads_out
-            && met.iter().any(|(there, device)| there.is_target() && device.kind.as_deref() == Some("bridge"))
+        // By a tunnel whose other ends are in view nothing comes from elsewhere.
+        let others = |there: Space<'_>, device: &Link| -> Vec<Tunnel<'_>> {
+            let here = Tunnel::of(there, device);
+            let joined = |end: &Tunnel<'_>| here.is_some_and(|here| here.is_joined_with(end));
+            Tunnel::all(case).filter(joined).collect()
+        };
+        let mut ends = met.iter().map(|(there, device)| (*there, *device, others(*there, device)));
+        let open = ends.any(|(there, device, others)| segment::leads_out(there, device) && others.is_empty());
+        let mut others = met.iter().flat_map(|(there, device)| others(*there, device));
+        !open
+            && (met
+                .iter()
+                .any(|(there, device)| there.is_target() && device.kind.as_deref() == Some("bridge"))
+                || others.any(|end| end.space.is_target()))
     })
 }
 
@@ -212,7 +227,20 @@ fn scans(talks: &Talks<'_>) -> BTreeSet<Scan> {
     for talk in talks.list.iter().map(|talk| &talk.told).filter(|talk| talk.established == 0) {
         ports.entry(scan(talk)).or_default().insert(talk.port());
     }
-    ports.into_iter().filter(|(_, ports)| ports.len() >= SCANNED_PORTS).map(|(scan, _)| scan).collect()
+    let many = ports.into_iter().filter(|(_, ports)| ports.len() >= SCANNED_PORTS);
+    let scans =
+        many.filter(|(scan, ports)| u64::try_from(ports.len()).is_ok_and(|n| !is_told(talks, scan, n)));
+    scans.map(|(scan, _)| scan).collect()
+}
+
+/// True if there is about one good connection with the host for each port that is tried: they tell the ports (FTP, SIP, RPC).
+fn is_told(talks: &Talks<'_>, scan: &Scan, ports: u64) -> bool {
+    let (inode, _, _, host) = scan;
+    let good = talks.list.iter().map(|talk| &talk.told).filter(|talk| {
+        let remote = talk.remote.ip();
+        talk.netns_inode == *inode && (remote == *host || remote.is_unspecified())
+    });
+    good.map(|talk| talk.established).sum::<u64>().saturating_mul(2) >= ports
 }
 
 /// How many conversations were looked at.
@@ -332,8 +360,9 @@ pub(super) fn trouble(talk: &Talk<'_>) -> Trouble {
         reset: errno("ECONNRESET"),
         turned_away: talk.turned_away,
         strayed: talk.datagrams.strayed,
-        repeated: told.syn_repeats + told.synack_repeats + told.data_repeats,
-        needless: (told.closed.needless + talk.open.needless).min(told.data_repeats),
+        repeated: told.syn_repeats + told.synack_repeats + told.data_repeats + talk.tails,
+        needless: (told.closed.needless + talk.open.needless).min(told.data_repeats + talk.tails),
+        tails: talk.tails,
         errors: told.errors.clone(),
         unsent: told.unsent,
         stalled_seconds: talk.stalled.map(|stalled| stalled.seconds),
@@ -396,7 +425,7 @@ fn stream_suffers(talk: &Talk<'_>, trouble: &Trouble) -> bool {
     let cut = trouble.reset >= ATTEMPTS && never;
     let turned_away = talk.turned_away > 0;
     let fails = in_vain || waits || answers_in_vain || in_part || opening || cut || turned_away;
-    fails || lossy || talk.stalled.is_some()
+    fails || lossy || talk.tails > 0 || talk.stalled.is_some()
 }
 
 /// Attempts that were under way when the window began, and ended in it or still wait.

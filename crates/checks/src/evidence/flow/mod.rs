@@ -9,6 +9,7 @@ mod probe;
 mod proxied;
 mod seldom;
 mod stalled;
+mod tail;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -80,6 +81,8 @@ pub struct Trouble {
     pub repeated: u64,
     /// Of them, those that the other end reported to have had already (DSACK).
     pub needless: u64,
+    /// Of those sent again, tails of which no answer came: see `tail`.
+    pub tails: u64,
     /// Seconds since which nothing moves although something waits.
     pub stalled_seconds: Option<f64>,
     /// Of that, what is waited for.

@@ -3,11 +3,10 @@
 //! Data or a SYN that nobody acknowledges, a window that stays closed, a request that lies unread in the socket of the
 //! server. A connection that is at rest (a long poll, a pool) waits for nothing that the kernel knows of.
 
-use super::talk::{Key, Stalled, Talks, Why, home, socket_at};
+use super::talk::{Key, Stalled, Talk, Talks, Why, home, socket_at};
 use crate::evidence::case::{Case, Space};
 use crate::evidence::program;
 use std::net::{IpAddr, SocketAddr};
-use whydrop_model::flow::Closed;
 use whydrop_model::snapshot::{Protocol, Socket, TcpInfo, Timer};
 
 const TCP: u8 = 6;
@@ -41,7 +40,7 @@ pub fn add<'a>(case: Case<'a>, talks: &mut Talks<'a>) {
                 talk.owned_by(Some(socket).filter(|_| !is_asked));
             }
             if talks.knows(key) {
-                count_open(space, socket, tcp, &mut talks.at(key).open);
+                count_open(space, socket, tcp, talks.at(key));
             }
             if let Some(stalled) = unread(space, socket, tcp).filter(|_| is_asked) {
                 let asks = home(case, space, remote.ip());
@@ -159,10 +158,13 @@ fn is_untouched(socket: &Socket, tcp: &TcpInfo) -> bool {
     tcp.bytes_received.is_some_and(|bytes| (1..=u64::from(socket.receive_queue)).contains(&bytes))
 }
 
-/// Adds what a connection sent in the window.
-fn count_open(space: Space<'_>, socket: &Socket, tcp: &TcpInfo, open: &mut Closed) {
+/// Adds what a connection sent and received in the window.
+fn count_open(space: Space<'_>, socket: &Socket, tcp: &TcpInfo, talk: &mut Talk<'_>) {
     let old = program::before(space, socket).and_then(|old| old.tcp.as_ref());
     let rise = |of: fn(&TcpInfo) -> u64| of(tcp).saturating_sub(old.map_or(0, of));
+    talk.arrived.0 += rise(|tcp| tcp.rcv_ooopack.unwrap_or(0).into());
+    talk.arrived.1 += rise(|tcp| tcp.data_segs_in.unwrap_or(0).into());
+    let open = &mut talk.open;
     open.data_segments += rise(|tcp| tcp.data_segs_out.unwrap_or(0).into());
     open.needless += rise(|tcp| tcp.dsack_dups.unwrap_or(0).into());
     open.repeated += rise(|tcp| tcp.total_retrans.into());

@@ -29,6 +29,10 @@ pub struct Talk<'a> {
     pub same_again: u64,
     /// Segments of what was sent again, by its sequence numbers: one event may repeat a burst of forty (GSO).
     pub segments_again: u64,
+    /// Tails that were sent again and stand for what was lost: see `tail`.
+    pub tails: u64,
+    /// Of connections that are still open: segments that came out of order in the window, and all that came.
+    pub arrived: (u64, u64),
     /// Few attempts were seen, none had success, and the next will have none.
     pub in_vain: bool,
     /// Connections that ended without an answer, if they are more than an accident.
@@ -168,6 +172,8 @@ impl<'a> Talks<'a> {
             open,
             same_again: 0,
             segments_again: 0,
+            tails: 0,
+            arrived: (0, 0),
             in_vain: false,
             turned_away: 0,
         });

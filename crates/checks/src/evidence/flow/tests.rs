@@ -501,3 +501,20 @@ fn connections_of_our_own_probe_are_told_as_a_probe() {
     assert_eq!(world(3, "whydrop"), 1, "more than the probe made");
     assert_eq!(world(2, "curl"), 1, "a program asks, too");
 }
+
+#[test]
+fn ports_that_are_told_on_another_connection_are_no_scan() {
+    // Twenty data connections in vain, and as many connections to the port that tells of them.
+    let transfers = |told: u64| {
+        let mut world = World::pair();
+        let control = world.talk(CLIENT, "10.0.0.2:21");
+        (control.attempts, control.established) = (told, told);
+        for port in 50_000..50_020 {
+            let talk = world.talk(CLIENT, &format!("10.0.0.2:{port}"));
+            (talk.attempts, talk.failed, talk.syn_repeats) = (1, 1, 2);
+        }
+        world.report().flows.len()
+    };
+    assert_eq!(transfers(20), 20);
+    assert_eq!(transfers(3), 0, "a scan beside a few good connections");
+}

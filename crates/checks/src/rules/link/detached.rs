@@ -1,6 +1,6 @@
 //! `link.detached`: an interface that the traffic needs is gone from its namespace.
 
-use super::is_bare;
+use super::{is_bare, loose_tunnel};
 use crate::coverage::Source;
 use crate::culprit::{Culprit, Scope, Story, sure};
 use crate::evidence::case::Space;
@@ -97,7 +97,15 @@ fn judge(space: Space<'_>) -> Judgement<'_> {
         gone.push(Gone::All);
     }
     let gone = gone.into_iter().map(|gone| culprit(space, gone));
-    gone.chain(loose_ports(space).into_iter().map(|loose| unplugged(space, loose))).collect::<Vec<_>>().into()
+    let loose = loose_ports(space).into_iter().map(|loose| unplugged(space, loose));
+    let tunnels = loose_tunnel::judge(space, &CAUSE, |link| is_used(space, link));
+    gone.chain(loose).chain(tunnels).collect::<Vec<_>>().into()
+}
+
+/// True if a device has an address, or carries others here.
+fn is_used(space: Space<'_>, link: &Link) -> bool {
+    space.after.addresses.iter().any(|a| a.link == link.index && a.ip.is_ipv4())
+        || space.links().any(|upper| upper.link == Some(link.index) && upper.link_netnsid.is_none())
 }
 
 /// A device without address and bridge behind which is who is asked for in vain on a bridge beside it.
@@ -111,12 +119,9 @@ struct Loose<'a> {
 }
 
 fn loose_ports(space: Space<'_>) -> Vec<Loose<'_>> {
-    let used = |link: &Link| {
-        space.after.addresses.iter().any(|a| a.link == link.index && a.ip.is_ipv4())
-            || space.links().any(|upper| upper.link == Some(link.index) && upper.link_netnsid.is_none())
+    let free = |port: &&Link| {
+        port.up && port.lower_up && port.master.is_none() && !port.loopback && !is_used(space, port)
     };
-    let free =
-        |port: &&Link| port.up && port.lower_up && port.master.is_none() && !port.loopback && !used(port);
     let ports = space.links().filter(free).filter_map(|port| Some((port, space.peer(port)?)));
     let mut out = vec![];
     for (port, station) in ports.filter(|(_, (there, _))| !there.same(space)) {
@@ -297,7 +302,9 @@ mod tests {
     fn a_sandbox_without_network_is_in_order() {
         let mut world = World::pair();
         bare(&mut world, SERVER);
-        assert_eq!(world.report().verdict, Verdict::Clear);
+        let report = world.report();
+        let said: Vec<_> = report.notes.iter().map(|note| note.subject.as_str()).collect();
+        assert_eq!((report.verdict, said), (Verdict::Clear, vec!["traffic"]));
     }
 
     #[test]

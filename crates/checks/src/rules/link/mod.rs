@@ -4,6 +4,7 @@ pub mod admin_down;
 pub mod detached;
 pub mod errors;
 pub mod flapping;
+mod loose_tunnel;
 pub mod no_carrier;
 pub mod rx_ring_overflow;
 pub mod speed_duplex;

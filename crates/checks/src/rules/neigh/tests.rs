@@ -150,3 +150,23 @@ fn what_an_owner_in_view_does_not_answer_is_one_finding_for_all_who_ask() {
     assert!(one.starts_with("neigh.unresolved @ ") && one.ends_with("10.0.0.50 dev eth0"), "{one}");
     assert_eq!(world.report().ledger.unexplained, 0);
 }
+
+#[test]
+fn an_entry_that_was_wrong_until_the_kernel_asked_anew() {
+    let entries = |before: &str, after: Option<&str>, state: &str| {
+        let mut world = World::pair();
+        let [old, new] = [(Some(before), "stale"), (after, state)].map(|(mac, state)| neighbour(mac, state));
+        world.both(CLIENT, |s| s.neighbours = Reading::Present(vec![old.clone()]));
+        world.after(CLIENT, |s| s.neighbours = Reading::Present(vec![new.clone()]));
+        world.probe("tcp://10.0.0.2:80", 20, 9);
+        world.found()
+    };
+    let right = veth(2, "eth0", 4002).mac.unwrap();
+    let told = ["neigh.wrong_lladdr @ netns:client: 10.0.0.2 dev eth0"];
+    assert_eq!(entries("02:de:ad:be:ef:00", Some(&right), "reachable"), told);
+    // What waited for an answer at the wrong address is its consequence.
+    assert_eq!(entries("02:de:ad:be:ef:00", None, "failed"), told);
+    let silent = ["neigh.unresolved @ netns:client: 10.0.0.2 dev eth0"];
+    assert_eq!(entries(&right, None, "failed"), silent);
+    assert_eq!(entries(&right, Some(&right), "reachable"), Vec::<String>::new());
+}

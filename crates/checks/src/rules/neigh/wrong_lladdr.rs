@@ -7,11 +7,11 @@ use crate::evidence::case::Space;
 use crate::evidence::flow::Flow;
 use crate::evidence::packet::Fit;
 use crate::evidence::segment;
-use crate::fixes::fix;
+use crate::fixes::{by_hand, fix};
 use crate::loss::Loss;
 use crate::rule::{Judgement, Rule};
 use whydrop_model::action::Action;
-use whydrop_model::snapshot::{Link, Neighbour};
+use whydrop_model::snapshot::{Link, Neighbour, Snapshot};
 use whydrop_model::{Cause, Direction, Text, text};
 
 /// The cause.
@@ -47,6 +47,14 @@ const SUMMARY: Text = text!(
     "The neighbour entry of {ip} says {mac}, but its interface has {right}.",
     "{ip} 的邻居项为 {mac}，而其接口的地址是 {right}。"
 );
+const SUMMARY_HEALED: Text = text!(
+    "The neighbour entry of {ip} said {mac} until the kernel asked anew; its interface has {right}.",
+    "{ip} 的邻居项曾为 {mac}，直到内核重新查询；其接口的地址是 {right}。"
+);
+const WATCH: Text = text!(
+    "the entry is right by now; if it goes wrong again, find out who announces {mac} for {ip}",
+    "该邻居项现已正确；若再次出错，请查明是谁为 {ip} 通告了 {mac}"
+);
 const ENTRY: Text = text!("the entry is {state} with {mac}", "该邻居项为 {state}，地址 {mac}");
 const OWNER: Text =
     text!("{ip} belongs to {dev} of {target} with {right}", "{ip} 属于 {target} 的 {dev}，地址为 {right}");
@@ -76,26 +84,33 @@ struct Wrong<'a> {
     right: &'a str,
     /// The interface that the frames are sent to instead, if it is in view.
     other: Option<(Space<'a>, &'a Link)>,
+    /// True if the kernel found out in the window, after what waited for an answer to its questions was lost.
+    healed: bool,
 }
 
 impl<'a> Wrong<'a> {
     fn of(space: Space<'a>, neighbour: Hop) -> Option<Self> {
         let (link, ip) = neighbour;
-        let entry = entry(space.after, neighbour)?;
-        let mac = entry.mac.as_deref()?;
         let near: Vec<_> = segment::reachable(space, space.after.link(link)?)
             .into_iter()
             .filter(|(there, device)| !(there.same(space) && device.index == link))
             .collect();
-        let named = |device: &Link| device.mac.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(mac));
+        let named =
+            |device: &Link, mac: &str| device.mac.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(mac));
         let owner = near.iter().copied().find(|(there, device)| there.carries(device.index, ip))?;
         // A host answers for all of its addresses by each of its interfaces (arp_ignore 0).
         let owns = |there: Space<'_>| there.after.owns(ip);
-        if near.iter().any(|(there, device)| owns(*there) && named(device)) {
-            return None;
-        }
-        let other = near.iter().copied().find(|(_, device)| named(device));
-        Some(Self { space, neighbour, entry, mac, owner, right: owner.1.mac.as_deref()?, other })
+        let wrong = |snapshot: &'a Snapshot| {
+            let entry = entry(snapshot, neighbour)?;
+            let mac = entry.mac.as_deref()?;
+            let is_right = near.iter().any(|(there, device)| owns(*there) && named(device, mac));
+            (!is_right).then_some((entry, mac))
+        };
+        let now = wrong(space.after);
+        let (entry, mac) = now.or_else(|| wrong(space.before))?;
+        let other = near.iter().copied().find(|(_, device)| named(device, mac));
+        let right = owner.1.mac.as_deref()?;
+        Some(Self { space, neighbour, entry, mac, owner, right, other, healed: now.is_none() })
     }
 
     fn culprit(self) -> Culprit<'a> {
@@ -112,6 +127,10 @@ impl<'a> Wrong<'a> {
 
     /// What the wrong station discards: a packet that is not for it.
     fn takes(self, loss: &Loss<'a>) -> Fit {
+        // A stale entry is asked about at the address that it names, and nobody answers there (neigh_probe()).
+        if loss.is_imagined_at(self.space, self.neighbour.0) && loss.asks_for() == Some(self.neighbour.1) {
+            return Fit::Yes;
+        }
         let there = self.other.is_some_and(|(there, _)| loss.is_in(there));
         let to_it = loss.event.and_then(|event| next_hop(self.space, event)) == Some(self.neighbour);
         match there && to_it && (loss.is_at_stage("route") || loss.is_at_stage("ip.receive")) {
@@ -125,7 +144,7 @@ impl<'a> Wrong<'a> {
         let forwards = self.other.is_some_and(|(there, _)| there.after.sysctl(FORWARDING) == Some(1));
         match flow.suffers() && goes_to(flow, self.space, self.neighbour) {
             false => Fit::No,
-            true if forwards => Fit::Maybe,
+            true if forwards || self.healed => Fit::Maybe,
             true => Fit::Yes,
         }
     }
@@ -143,10 +162,15 @@ impl<'a> Wrong<'a> {
             ("target", &owner.target().id),
         ];
         let action = Action::NeighbourDelete { dev: dev.clone(), ip, mac: self.mac.to_owned() };
-        let story = Story::new(SUMMARY.fill(&words))
+        let summary = if self.healed { SUMMARY_HEALED } else { SUMMARY };
+        let mend = match self.healed {
+            true => by_hand(WATCH.fill(&words)),
+            false => fix(self.space, DELETE.phrase(), vec![action]),
+        };
+        let story = Story::new(summary.fill(&words))
             .evidence(ENTRY.fill(&words), "neighbours", &["ip", "neigh", "show", "dev", &dev])
             .evidence(OWNER.fill(&words), "links", &[])
-            .fix(fix(self.space, DELETE.phrase(), vec![action]));
+            .fix(mend);
         let Some((there, other)) = self.other else { return story };
         let words: [(&str, &dyn std::fmt::Display); 3] =
             [("mac", &self.mac), ("dev", &other.name), ("target", &there.target().id)];

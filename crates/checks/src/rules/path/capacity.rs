@@ -49,6 +49,9 @@ pub const RULE: Rule = Rule { cause: &CAUSE, needs: SIGHT, judge };
 const TIMES: u32 = 2;
 /// And that by more microseconds than hosts and radio links jitter.
 const QUEUED_US: u32 = 20_000;
+/// A queue holds at least so many full segments of a connection that fills it: with fewer it is a late answer that takes
+/// long.
+const QUEUED_SEGMENTS: u64 = 2;
 /// Share of the window in which something waited to be sent, in percent.
 const BUSY_PERCENT: u64 = 80;
 /// A queue out of sight is known by its delay only.
@@ -125,7 +128,10 @@ fn filling<'a>(space: Space<'a>, flow: &Flow<'_>) -> Option<Filling<'a>> {
         let least = now.min_rtt_us.filter(|least| *least > 0)?;
         let queued = |rtt: u32| rtt >= least.saturating_mul(TIMES) && rtt - least >= QUEUED_US;
         let full = busy * 100 >= window_us * BUSY_PERCENT && queued(now.rtt_us) && queued(old.rtt_us);
-        let rate = rise(|tcp| tcp.bytes_acked)?.saturating_mul(8_000) / window_us;
+        let acked = rise(|tcp| tcp.bytes_acked)?;
+        let rate = acked.saturating_mul(8_000) / window_us;
+        let queue = acked.saturating_mul(u64::from(now.rtt_us.saturating_sub(least))) / window_us;
+        let full = full && queue >= QUEUED_SEGMENTS * u64::from(now.snd_mss);
         full.then_some(Filling { socket, rate, now_us: now.rtt_us, least_us: least })
     })
 }

@@ -5,7 +5,7 @@ use whydrop_model::flow::{Conversation, FlowDirection, Repeat, RepeatKind};
 use whydrop_model::netfilter::{Hook, RuleVerdict};
 use whydrop_model::report::Repeats;
 use whydrop_model::snapshot::{Protocol, QdiscOptions, TcpInfo};
-use whydrop_model::{Direction, DropEvent, Reading, Report, Snapshot};
+use whydrop_model::{Direction, DropEvent, Reading, Report, Role, Snapshot};
 
 /// The pair's cable leads to switches that nobody looks at.
 fn apart() -> World {
@@ -201,4 +201,63 @@ fn what_was_sent_again_is_lost_here_or_beyond_and_the_direction_is_told() {
     // The other end had them: their acknowledgements were lost.
     let answers = account(&sent_again(3, 3));
     assert_eq!((parts(&answers), answers.direction), ((3, 0, 3), Some(Direction::Receive)));
+}
+
+#[test]
+fn answers_that_are_lost_out_of_sight_are_told_by_tails_that_were_there_already() {
+    // Tails that were sent again, of them needless; segments that came out of order; the end that is asked is in view.
+    let asks = |tails: u64, needless: u32, gaps: u32, in_view: bool| {
+        let mut world = if in_view { World::pair() } else { apart() };
+        let talk = world.talk(CLIENT, "10.0.0.2:80");
+        talk.tail_probes = tails;
+        let connection = |at: u32| {
+            let mut one = socket(Protocol::Tcp, "10.0.0.1:40000");
+            (one.state, one.remote, one.cookie) = ("established".into(), "10.0.0.2:80".parse().unwrap(), 4);
+            one.tcp = Some(TcpInfo {
+                data_segs_out: Some(60 * at),
+                data_segs_in: Some(300 * at),
+                rcv_ooopack: Some(gaps * at),
+                dsack_dups: Some(needless * at),
+                ..TcpInfo::default()
+            });
+            one
+        };
+        for (at, index) in [(0, true), (1, false)] {
+            let put = |s: &mut Snapshot| {
+                let Reading::Present(sockets) = &mut s.sockets else { return };
+                sockets.retain(|socket| socket.cookie != 4);
+                sockets.push(connection(at));
+            };
+            if index {
+                world.both(CLIENT, put)
+            } else {
+                world.after(CLIENT, put)
+            };
+        }
+        let repeat = |n: u32| Repeat {
+            realtime_ns: u64::from(n) * 1_000_000,
+            netns_inode: 4001,
+            direction: FlowDirection::Out,
+            kind: RepeatKind::Tail,
+            local: "10.0.0.1:40000".parse().unwrap(),
+            remote: "10.0.0.2:80".parse().unwrap(),
+            seq: n * 1000,
+            end_seq: n * 1000 + 300,
+        };
+        let Reading::Present(log) = &mut world.observation.flows else { panic!("flows") };
+        log.repeats = (1..=u32::try_from(tails).unwrap()).map(repeat).collect();
+        world.observation.namespaces[CLIENT].target.role = Role::Target;
+        if !in_view {
+            world.observation.namespaces.remove(SERVER);
+        }
+        world.report()
+    };
+    let told = |report: &Report| report.findings.first().map(|f| (f.cause.clone(), f.direction));
+    let back = Some(("path.remote_loss".to_owned(), Some(Direction::Receive)));
+    assert_eq!(told(&asks(4, 4, 0, false)), back, "many tails");
+    assert_eq!(told(&asks(1, 1, 11, false)), back, "one, and holes in what comes");
+    assert_eq!(told(&asks(4, 0, 0, false)).unwrap().1, Some(Direction::Transmit), "they never arrived");
+    assert_eq!(told(&asks(1, 1, 0, false)), None, "one is an accident");
+    assert_eq!(told(&asks(0, 0, 90, false)), None, "overtaken on the way");
+    assert_eq!(told(&asks(4, 4, 0, true)), None, "what the other end does is in view");
 }

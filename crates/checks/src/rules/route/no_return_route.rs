@@ -69,7 +69,8 @@ fn judge(space: Space<'_>) -> Judgement<'_> {
 
 /// The address to which the answer of a flow that suffers finds no route here.
 fn stranded(space: Space<'_>, flow: &Flow<'_>) -> Option<IpAddr> {
-    let back = flow.back.as_ref().filter(|back| flow.suffers() && back.end == End::NoRoute);
+    let backs = flow.ways().filter_map(|way| way.back.as_ref());
+    let back = backs.filter(|back| flow.suffers() && back.end == End::NoRoute).last();
     // Nobody has a route back to an address that should have been translated. Behind a gap, or
     // where the translation is not known exactly, nobody knows what it is translated to, and whether it comes here at all: only what is lost tells.
     let hidden = || may_be_translated(flow, space.case.spaces());

@@ -1,5 +1,6 @@
 //! Tunnels and overlays.
 
+mod misfit;
 pub mod port_mismatch;
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,70 @@ fn a_remote_where_the_other_end_is_not() {
 }
 
 #[test]
+fn an_end_that_sends_from_an_address_that_is_not_its_own() {
+    let from = |local: &str| {
+        let mut world = world("10.0.0.2", [4789, 4789]);
+        world.both(CLIENT, |s| {
+            let Reading::Present(links) = &mut s.links else { return };
+            let device = links.iter_mut().find(|link| link.name == "vx0").unwrap();
+            device.details.insert("local".into(), local.into());
+        });
+        asks_in_vain(&mut world);
+        world.found()
+    };
+    assert_eq!(from("10.0.0.77"), ["tunnel.wrong_remote @ netns:client: vx0"]);
+    assert_eq!(from("10.0.0.1"), ["neigh.unresolved @ netns:client: 10.8.0.2 dev vx0"]);
+}
+
+#[test]
+fn ends_that_joined_two_groups() {
+    let groups = |there: &str| {
+        let mut world = World::pair();
+        vxlan(&mut world, CLIENT, "10.8.0.1", "239.1.1.1", 4789);
+        vxlan(&mut world, SERVER, "10.8.0.2", there, 4789);
+        asks_in_vain(&mut world);
+        world.found()
+    };
+    assert_eq!(groups("239.1.1.2"), ["tunnel.wrong_remote @ netns:server: vx0"]);
+    assert_eq!(groups("239.1.1.1"), ["neigh.unresolved @ netns:client: 10.8.0.2 dev vx0"]);
+}
+
+#[test]
+fn an_end_without_a_bridge_while_the_other_is_a_port_of_one() {
+    let bridged = |ends: &[usize]| {
+        let mut world = world("10.0.0.2", [4789, 4789]);
+        // The stations are the bridges themselves.
+        for index in [CLIENT, SERVER] {
+            let is_port = ends.contains(&index);
+            world.both(index, |s| {
+                let Reading::Present(links) = &mut s.links else { return };
+                let mut bridge = links.iter().find(|link| link.name == "vx0").unwrap().clone();
+                (bridge.index, bridge.name, bridge.kind) = (20, "br0".into(), Some("bridge".into()));
+                bridge.details.clear();
+                if is_port {
+                    links.iter_mut().filter(|link| link.name == "vx0").for_each(|l| l.master = Some(20));
+                }
+                links.push(bridge);
+                let Reading::Present(addresses) = &mut s.addresses else { return };
+                addresses.iter_mut().filter(|a| a.link == 9).for_each(|a| a.link = 20);
+                let Reading::Present(routes) = &mut s.routes else { return };
+                routes.pop();
+                routes.push(route("10.8.0.0/24", "unicast", None, Some(20)));
+            });
+        }
+        world.after(CLIENT, |s| {
+            let silent = Neighbour { link: 20, ..neighbour("10.8.0.2", None, "failed") };
+            s.neighbours = Reading::Present(vec![silent]);
+        });
+        world.probe("tcp://10.8.0.2:80", 20, 20);
+        world.found()
+    };
+    assert_eq!(bridged(&[CLIENT]), ["link.detached @ netns:server: vx0"]);
+    assert_eq!(bridged(&[SERVER]), ["link.detached @ netns:client: vx0"]);
+    assert_eq!(bridged(&[CLIENT, SERVER]), ["neigh.unresolved @ netns:client: 10.8.0.2 dev br0"]);
+}
+
+#[test]
 fn ends_that_find_each_other_are_not_accused_for_what_ails_their_flow() {
     let mut world = world("10.0.0.2", [4789, 4789]);
     asks_in_vain(&mut world);

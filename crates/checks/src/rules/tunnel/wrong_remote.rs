@@ -1,6 +1,6 @@
 //! `tunnel.wrong_remote`: the tunnel sends to an outer address where the other end is not.
 
-use super::between;
+use super::{between, misfit};
 use crate::coverage::Source;
 use crate::culprit::{Culprit, Story, sure};
 use crate::evidence::case::Space;
@@ -92,7 +92,7 @@ fn judge(space: Space<'_>) -> Judgement<'_> {
     let here = space.links().filter_map(|link| Tunnel::of(space, link));
     let missed = here.flat_map(|here| other_ends(here).into_iter().map(move |there| (here, there)));
     let wrong = missed.filter_map(|(here, there)| Some(culprit(here, there, address_of(there, here)?)));
-    wrong.chain(misplaced(space)).collect::<Vec<_>>().into()
+    wrong.chain(misplaced(space)).chain(misfit::judge(space, &CAUSE)).collect::<Vec<_>>().into()
 }
 
 /// Forwarding entries that send the frames for a station of the same tunnel to where it is not.

@@ -1,7 +1,7 @@
 //! `xdp.drop`: an XDP program drops.
 
 use crate::coverage::Source;
-use crate::culprit::{Count, Culprit, Scope, Story, sure};
+use crate::culprit::{Count, Culprit, Scope, Story};
 use crate::evidence::case::Space;
 use crate::evidence::packet::Fit;
 use crate::fixes::manual;
@@ -47,6 +47,20 @@ const SUMMARY: Text =
 const ATTACHED: Text =
     text!("{dev} has an XDP program, id {id} ({mode})", "{dev} 挂有 XDP 程序，id {id}（{mode}）");
 const COUNTED: Text = text!("the driver counted {n} frames dropped by XDP", "驱动计数：XDP 丢弃 {n} 帧");
+const SUMMARY_SENT: Text = text!(
+    "An XDP program on {dev} takes incoming frames and sends them elsewhere.",
+    "{dev} 上的 XDP 程序取走入站帧并发往别处。"
+);
+const SENT: Text = text!(
+    "the driver counted {n} frames that the program sent back or to another interface",
+    "驱动计数：程序把 {n} 个帧发回或转到其他接口"
+);
+const VANISHED: Text = text!(
+    "what comes to {dev} is lost, and no place behind the program saw it die",
+    "到达 {dev} 的包丢失，而程序之后没有任何环节见到它们被丢弃"
+);
+/// What a program does without a counter is known by exclusion only.
+const BY_EXCLUSION: f64 = 0.7;
 const DETACH: Text =
     text!("detach the program: ip link set dev {dev} xdp off", "卸载该程序：ip link set dev {dev} xdp off");
 
@@ -57,33 +71,52 @@ fn judge(space: Space<'_>) -> Judgement<'_> {
 
 fn culprit<'a>(space: Space<'a>, link: &'a Link, xdp: &'a Xdp) -> Culprit<'a> {
     let dev = link.name.as_str();
-    let counted = driver_drops(space, dev);
+    let counted = driver_counted(space, dev, &["drop"]);
+    let sent = driver_counted(space, dev, &["_tx", "redirect"]);
     let events = space.losses().any(|loss| is_here(space, link, loss));
+    let on_link = |loss: &&Loss<'_>| loss.kind == Kind::Frames && loss.is_at(space, link.index);
+    let frames: u64 = space.losses().filter(on_link).map(|loss| loss.packets).sum();
+    let drops = counted > 0 || events || frames > 0;
     let culprit = Culprit::new(space, &CAUSE, "xdp.receive", Scope::Rule, dev.to_owned())
         .direction(Direction::Receive)
         .on(link.index)
         .takes(move |loss| takes(space, link, loss))
-        .harms(move |flow| sure((counted > 0 || events) && flow.suffers() && flow.passes(space, link.index)))
+        .harms(move |flow| match flow.suffers() && flow.passes(space, link.index) {
+            true if drops => Fit::Yes,
+            // A driver that counts, and counted none, was not told to send one.
+            true if sent > 0 || xdp.mode == GENERIC && !flow.leaves_sight() => Fit::Maybe,
+            _ => Fit::No,
+        })
         .tell(move |_| {
             let mut detach = manual(DETACH);
             detach.title = DETACH.fill(&[("dev", &dev)]);
             let id = xdp.program.map_or_else(|| "?".to_owned(), |id| id.to_string());
             let attached = ATTACHED.fill(&[("dev", &dev), ("id", &id), ("mode", &xdp.mode)]);
-            let story = Story::new(SUMMARY.fill(&[("dev", &dev)]))
+            let summary = if drops { SUMMARY } else { SUMMARY_SENT };
+            let story = Story::new(summary.fill(&[("dev", &dev)]))
                 .evidence(attached, "links", &["ip", "link", "show", "dev", dev])
                 .fix(detach);
-            match counted {
-                0 => story,
-                n => story.evidence(COUNTED.fill(&[("n", &n)]), "ethtool", &["ethtool", "-S", dev]),
+            let show = ["ethtool", "-S", dev];
+            match (counted, sent) {
+                (0, 0) if drops => story,
+                (0, 0) => story.evidence(VANISHED.fill(&[("dev", &dev)]), "flows", &[]),
+                (0, n) => story.evidence(SENT.fill(&[("n", &n)]), "ethtool", &show),
+                (n, _) => story.evidence(COUNTED.fill(&[("n", &n)]), "ethtool", &show),
             }
         });
     // The driver counts what it drops itself; what the stack drops for the program it reports.
     match counted {
-        0 => culprit,
+        0 if events => culprit,
+        0 if frames > 0 => culprit.meter(frames, Count::AtMost, "rx_dropped"),
+        0 if sent > 0 => culprit.meter(sent, Count::AtMost, "driver counter").needs_harm(),
+        0 => culprit.needs_harm().at_most(BY_EXCLUSION),
         frames if events => culprit.meter(frames, Count::AtLeast, "driver counter"),
         frames => culprit.meter(frames, Count::Exact, "driver counter"),
     }
 }
+
+/// What runs in the stack and not in the driver (`do_xdp_generic()`): nobody counts what it sends.
+const GENERIC: &str = "generic";
 
 /// True if the place of the drop is this program, as far as it tells.
 fn is_here(space: Space<'_>, link: &Link, loss: &Loss<'_>) -> bool {
@@ -117,14 +150,17 @@ fn refuses_alike(space: Space<'_>, link: &Link, loss: &Loss<'_>) -> bool {
     loss.is_imagined_at(space, link.index) && space.drop_events().any(alike)
 }
 
-/// Rise of the driver's XDP drop counters: `rx_queue_0_xdp_drops` of veth, `rx_xdp_drop` of mlx5 and others.
-fn driver_drops(space: Space<'_>, dev: &str) -> u64 {
+/// Rise of the driver's XDP counters of one kind: `rx_queue_0_xdp_drops` of veth, `rx_xdp_drop` of mlx5 and others.
+fn driver_counted(space: Space<'_>, dev: &str, kinds: &[&str]) -> u64 {
     let (before, after) = (space.before.ethtool.get(), space.after.ethtool.get());
     let Some((before, after)) = before.zip(after).and_then(|(b, a)| Some((b.get(dev)?, a.get(dev)?))) else {
         return 0;
     };
-    let is_drop = |name: &str| name.contains("xdp") && name.contains("drop");
-    let rises = after.iter().filter(|(name, _)| is_drop(name));
+    let counts = |name: &str| {
+        let received = name.starts_with("rx") && name.contains("xdp") && !name.contains("err");
+        received && kinds.iter().any(|kind| name.contains(kind))
+    };
+    let rises = after.iter().filter(|(name, _)| counts(name));
     rises.map(|(name, now)| Change::of(before.get(name).copied(), Some(*now)).risen()).sum()
 }
 
@@ -159,6 +195,37 @@ mod tests {
         generic.drops(SERVER, "XDP", "do_xdp_generic", 4);
         assert_eq!(generic.found(), ["xdp.drop @ netns:server: eth0"]);
         assert_eq!(generic.report().ledger.lost, 4);
+    }
+
+    #[test]
+    fn a_program_that_sends_frames_back_is_told_by_the_driver_or_by_exclusion() {
+        let asks = |mode: &str, tx: u64, fails: bool| {
+            let mut world = world(0);
+            world.both(SERVER, |s| {
+                let Reading::Present(links) = &mut s.links else { return };
+                let eth0 = links.iter_mut().find(|link| link.index == 2).unwrap();
+                eth0.xdp = Some(Xdp { mode: mode.into(), program: Some(9) });
+            });
+            let sent = |n: u64| {
+                let counters = BTreeMap::from([("rx_queue_0_xdp_tx".to_owned(), n)]);
+                Reading::Present(BTreeMap::from([("eth0".to_owned(), counters)]))
+            };
+            world.both(SERVER, |s| s.ethtool = sent(0));
+            world.after(SERVER, |s| s.ethtool = sent(tx));
+            let talk = world.talk(CLIENT, "10.0.0.2:80");
+            (talk.attempts, talk.syn_repeats) = (5, 5);
+            (talk.failed, talk.established) = if fails { (5, 0) } else { (0, 5) };
+            if !fails {
+                talk.syn_repeats = 0;
+            }
+            world.found()
+        };
+        let told = ["xdp.drop @ netns:server: eth0"];
+        assert_eq!(asks("native", 10, true), told);
+        assert_eq!(asks("generic", 0, true), told);
+        assert_eq!(asks("native", 0, true), Vec::<String>::new(), "it counted none");
+        assert_eq!(asks("native", 10, false), Vec::<String>::new(), "a load balancer at work");
+        assert_eq!(asks("generic", 0, false), Vec::<String>::new());
     }
 
     #[test]
