@@ -90,6 +90,10 @@ const SCATTERED: Text = text!(
     "{n} of {of} segments to hosts beyond this machine were sent again ({percent} %): scattered loss on the way",
     "发往本机之外主机的 {of} 个报文段中有 {n} 个重传（{percent}%）：途中零星丢失"
 );
+const RESTARTED: Text = text!(
+    "{n} {n|attempt was|attempts were} refused while the service at {service} was started anew",
+    "{service} 的服务重启期间，有 {n} 次尝试被拒绝"
+);
 const UNKNOWN_FRAMES: Text = text!(
     "rx_dropped rose by {n}, and nothing else shows a lost packet: mostly frames of protocols that nobody here speaks",
     "rx_dropped +{n}，而没有其他迹象表明丢包：多为本机无人处理的协议的帧"
@@ -111,6 +115,7 @@ pub fn of(space: Space<'_>, assignment: &Assignment<'_>, findings: &[Finding], l
     notes.unjudged(assignment);
     notes.links(findings, ledger);
     notes.scattered();
+    notes.restarts();
     notes.history(findings);
     notes.machine();
     notes.idle(findings);
@@ -211,6 +216,15 @@ impl Notes<'_> {
     }
 
     /// What was lost beyond this machine and is no trouble, by device and next hop.
+    fn restarts(&mut self) {
+        let space = self.space;
+        let seen = space.case.seen.into_iter().flat_map(|seen| &seen.restarts);
+        for (_, service, n) in seen.filter(|(inode, _, _)| *inode == space.inode()) {
+            let text = RESTARTED.fill(&[("n", n), ("service", service)]);
+            self.add(NoteStatus::Benign, None, &service.to_string(), text);
+        }
+    }
+
     fn scattered(&mut self) {
         let space = self.space;
         let seen = space.case.seen.into_iter().flat_map(|seen| &seen.scattered);

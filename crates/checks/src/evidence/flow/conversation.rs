@@ -6,7 +6,8 @@
 
 use super::talk::{Talk, Talks};
 use super::{
-    Flow, Origin, Trouble, calls, datagram, ended, held_back, probe, proxied, seldom, stalled, tail,
+    Flow, Origin, Trouble, calls, datagram, ended, held_back, probe, proxied, restarted, seldom, stalled,
+    tail,
 };
 use crate::evidence::case::{Case, Space};
 use crate::evidence::offer::{self, is_kept_out};
@@ -17,7 +18,7 @@ use crate::evidence::translate::Translators;
 use crate::evidence::tunnel::Tunnel;
 use crate::evidence::way::{End, Ends, Way};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use whydrop_model::flow::{Conversation, FlowDirection, FlowLog};
 use whydrop_model::snapshot::{Link, Protocol};
@@ -52,6 +53,7 @@ pub fn flows<'a>(case: Case<'a>, nat: &Translators<'a>, first: usize) -> (Vec<Fl
     tail::add(case, &mut talks);
     seldom::add(case, nat, &mut talks);
     ended::add(&mut talks);
+    restarted::add(case, nat, &mut talks);
     let scans = scans(&talks);
     let mut beyond: BTreeMap<Hop, Group<'_, '_>> = BTreeMap::new();
     let mut order: Vec<&Talk<'_>> = talks.list.iter().collect();
@@ -64,6 +66,8 @@ pub fn flows<'a>(case: Case<'a>, nat: &Translators<'a>, first: usize) -> (Vec<Fl
     for talk in order {
         let Some(space) = case.space_by_inode(talk.told.netns_inode) else { continue };
         seen.watched += 1;
+        let told = &talk.told;
+        seen.restarts.extend(talk.restarted.then_some((told.netns_inode, told.remote, told.failed)));
         let trouble = trouble(talk);
         let passed_over = succeeds_elsewhere(&talks, &talk.told, |other| is_twin(case, &talk.told, other));
         if passed_over {
@@ -254,6 +258,8 @@ pub struct Seen<'a> {
     pub in_trouble: u64,
     /// In trouble and not kept apart, or without room in the kernel.
     pub not_kept: u64,
+    /// Who was refused while a service was started anew: inode of the namespace, the service, attempts.
+    pub restarts: Vec<(u64, SocketAddr, u64)>,
     /// Those that failed, and whose program got at once by another address what it wanted: nobody misses their packets.
     pub passed_over: Vec<Flow<'a>>,
 }
@@ -411,7 +417,7 @@ fn stream_suffers(talk: &Talk<'_>, trouble: &Trouble) -> bool {
     let attempts = told.attempts.max(told.established + told.failed);
     // Who succeeds now may have failed before the window: that may be mended already.
     let now = failed.saturating_sub(from_before(talk));
-    let in_part = now >= ATTEMPTS && lower_bound(now, attempts) > NOTICED_SHARE;
+    let in_part = now >= ATTEMPTS && !talk.restarted && lower_bound(now, attempts) > NOTICED_SHARE;
     let syns = attempts + told.syn_repeats;
     let share = lower_bound(told.syn_repeats, syns);
     // Each costs a second or more: two are none too few where they are many of the attempts.

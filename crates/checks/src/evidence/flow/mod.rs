@@ -7,6 +7,7 @@ mod ended;
 mod held_back;
 mod probe;
 mod proxied;
+mod restarted;
 mod seldom;
 mod stalled;
 mod tail;

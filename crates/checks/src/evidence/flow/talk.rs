@@ -37,6 +37,8 @@ pub struct Talk<'a> {
     pub in_vain: bool,
     /// Connections that ended without an answer, if they are more than an accident.
     pub turned_away: u64,
+    /// Its few failures fell into the moment in which the service that it asks was started anew.
+    pub restarted: bool,
 }
 
 /// Requests that are one packet each.
@@ -176,6 +178,7 @@ impl<'a> Talks<'a> {
             arrived: (0, 0),
             in_vain: false,
             turned_away: 0,
+            restarted: false,
         });
         index
     }
