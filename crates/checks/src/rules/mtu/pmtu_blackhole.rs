@@ -10,6 +10,7 @@ use crate::loss::{Loss, missing};
 use crate::rule::{Judgement, Rule};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use whydrop_model::snapshot::Socket;
 use whydrop_model::{Cause, Phrase, ProbeResult, Text, text};
 
 /// What the ends of an ordinary path carry.
@@ -60,6 +61,10 @@ const STALLED: Text = text!(
     "{url} 已连接但随后停滞：小包能通过，满长度的包不能"
 );
 const RESENT: Text = text!("{target} sent data again {n} times", "{target} 重传数据 {n} 次");
+const WAITS: Text = text!(
+    "{local} of {target} waits for an acknowledgement of full segments for {seconds} s, and takes the path's MTU for {mtu}",
+    "{target} 的 {local} 等待满长度报文段的确认已 {seconds} 秒，并认为路径 MTU 为 {mtu}"
+);
 const NARROW: Text = text!(
     "{dev} of {target} has an MTU of {mtu}, less than the ends",
     "{target} 的 {dev} 的 MTU 为 {mtu}，小于两端"
@@ -167,6 +172,7 @@ fn probed(probe: &ProbeResult) -> Option<(Phrase, &'static str)> {
 fn stalled(space: Space<'_>, flow: &Flow<'_>) -> Vec<(Phrase, &'static str)> {
     let mut out = vec![];
     let mut resent = None;
+    let mut widest = ETHERNET;
     match (flow.probe(), flow.conversation()) {
         (Some(probe), _) => {
             let waits = |h: &whydrop_model::probe::Http| {
@@ -186,6 +192,14 @@ fn stalled(space: Space<'_>, flow: &Flow<'_>) -> Vec<(Phrase, &'static str)> {
             let target = flow.home(space.case).unwrap_or(space).target().name.as_str();
             resent = Some((RESENT.fill(&[("target", &target), ("n", &talk.data_repeats)]), "flows"));
         }
+        // After some time a window passes without any repeat: then only the sender's socket tells.
+        (None, Some(talk)) if talk.syn_repeats + talk.data_repeats == 0 => match stuck(space, flow) {
+            Some((phrase, mtu)) => {
+                resent = Some((phrase, "sockets"));
+                widest = mtu;
+            }
+            None => return vec![],
+        },
         _ => return vec![],
     }
     let mut hops = vec![];
@@ -202,7 +216,7 @@ fn stalled(space: Space<'_>, flow: &Flow<'_>) -> Vec<(Phrase, &'static str)> {
         let ends = |link: &&whydrop_model::snapshot::Link| {
             flow.passes(there, link.index) && flow.is_forwarded_by(there)
         };
-        for link in there.links().filter(ends).filter(|l| l.mtu < ETHERNET) {
+        for link in there.links().filter(ends).filter(|l| l.mtu < widest) {
             let words: [(&str, &dyn std::fmt::Display); 3] =
                 [("dev", &link.name), ("target", &target), ("mtu", &link.mtu)];
             hops.push((NARROW.fill(&words), "links"));
@@ -218,9 +232,83 @@ fn stalled(space: Space<'_>, flow: &Flow<'_>) -> Vec<(Phrase, &'static str)> {
     }
 }
 
+/// The end of a flow whose full segments were not acknowledged for long, and the MTU that it believes its path has.
+fn stuck(space: Space<'_>, flow: &Flow<'_>) -> Option<(Phrase, u32)> {
+    let seconds = flow.trouble.stalled_seconds.filter(|seconds| *seconds >= LONG)?;
+    let (source, address) = (flow.source?, flow.address?);
+    let is_end = |s: &Socket| {
+        let ends = (s.local.ip().to_canonical(), s.remote.ip().to_canonical());
+        let forth = ends == (source, address) && flow.port == Some(s.remote.port());
+        forth || ends == (address, source) && flow.port == Some(s.local.port())
+    };
+    space.case.spaces().find_map(|there| {
+        let open = there.after.sockets.iter().filter(|s| s.state == "established" && is_end(s));
+        let mut waiting = open.filter_map(|s| Some((s, s.tcp.as_ref()?)));
+        let (socket, tcp) = waiting.find(|(socket, tcp)| {
+            tcp.unacked > 0 && tcp.backoff > 0 && tcp.snd_mss > 0 && socket.send_queue >= tcp.snd_mss
+        })?;
+        let seconds = format!("{seconds:.0}");
+        let words: [(&str, &dyn std::fmt::Display); 4] = [
+            ("local", &socket.local),
+            ("target", &there.target().name),
+            ("seconds", &seconds),
+            ("mtu", &tcp.pmtu),
+        ];
+        Some((WAITS.fill(&words), tcp.pmtu))
+    })
+}
+
 /// True if not even small packets get through to where the flow goes.
 fn handshakes_are_lost(space: Space<'_>, flow: &Flow<'_>) -> bool {
     let syn = |other: &Flow<'_>| other.probe().is_some_and(|probe| probe.method == "syn");
     let same = |other: &&Flow<'_>| other.address == flow.address && syn(other);
     space.case.flows.iter().filter(same).any(|other| other.lost() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use whydrop_model::Reading;
+    use whydrop_model::snapshot::{Protocol, TcpInfo};
+
+    /// A client that sends to a host behind the server, whose next network has this MTU; the client believes in 1500, and
+    /// so many bytes have waited for an acknowledgement so long that none is sent again in the window.
+    fn stuck(mtu: u32, waiting: u32) -> World {
+        let mut world = World::pair();
+        world.both(CLIENT, |s| {
+            let (Reading::Present(routes), Reading::Present(sockets)) = (&mut s.routes, &mut s.sockets)
+            else {
+                panic!("routes and sockets")
+            };
+            routes.push(route("10.9.0.0/24", "unicast", Some("10.0.0.2"), Some(2)));
+            let mut sender = socket(Protocol::Tcp, "10.0.0.1:40000");
+            (sender.state, sender.remote) = ("established".into(), "10.9.0.9:80".parse().unwrap());
+            (sender.cookie, sender.send_queue) = (5, waiting);
+            let sent = TcpInfo { snd_mss: 1448, pmtu: 1500, unacked: 1, ..TcpInfo::default() };
+            let again = TcpInfo { retransmits: 6, backoff: 6, last_ack_recv_ms: 20_000, ..sent };
+            sender.tcp = Some(again);
+            sockets.push(sender);
+        });
+        world.both(SERVER, |s| {
+            let (Reading::Present(links), Reading::Present(routes)) = (&mut s.links, &mut s.routes) else {
+                panic!("links and routes")
+            };
+            let mut narrow = veth(3, "eth1", 9999);
+            narrow.mtu = mtu;
+            links.push(narrow);
+            routes.push(route("10.9.0.0/24", "unicast", None, Some(3)));
+        });
+        world.talk(CLIENT, "10.9.0.9:80");
+        world
+    }
+
+    #[test]
+    fn full_segments_that_wait_before_a_narrow_hop_tell_without_a_repeat() {
+        let path = ["mtu.pmtu_blackhole @ netns:client: path to 10.9.0.9"];
+        assert_eq!(stuck(1300, 20_000).found(), path);
+        // What is small, or fits, waits for another reason.
+        let beyond = ["path.remote_loss @ netns:client: path to 10.9.0.9"];
+        assert_eq!(stuck(1300, 200).found(), beyond);
+        assert_eq!(stuck(1500, 20_000).found(), beyond);
+    }
 }
