@@ -108,6 +108,19 @@ fn two_next_hops_that_live_are_not_to_blame() {
 }
 
 #[test]
+fn a_next_hop_that_knows_the_way_and_does_not_forward_is_at_fault_itself() {
+    let mut world = two_hops();
+    world.rises(OTHER, "Ip.InAddrErrors", 5).drops(OTHER, "IP_INADDRERRORS", "ip_error", 5);
+    world.both(OTHER, |s| {
+        push(&mut s.addresses, address(2, "10.0.0.77"));
+        push(&mut s.links, veth(3, "eth1", 9998));
+        push(&mut s.routes, route("10.9.9.0/24", "unicast", None, Some(3)));
+    });
+    let found = world.found();
+    assert_eq!(found, ["route.forwarding_off @ netns:other: net.ipv4.ip_forward"]);
+}
+
+#[test]
 fn a_network_that_covers_another_hides_its_hosts() {
     let overlapping = |world: &mut World| {
         world.both(CLIENT, |s| {

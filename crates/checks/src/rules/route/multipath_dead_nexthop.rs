@@ -197,11 +197,13 @@ fn why(space: Space<'_>, hop: &NextHop, to: IpAddr) -> Option<Phrase> {
         .spaces()
         .filter(|there| !there.same(space))
         .find_map(|there| Some((there, there.links_with(gateway).next()?)))?;
-    let ends = matches!(
-        lookup_from(owner, to, None, Some(device.index)),
-        Lookup::Missing | Lookup::Refused(_) | Lookup::RefusedByRule(_)
-    );
-    let passes = owner.after.owns(to) || (forwards(owner, to.is_ipv6()) != Some(false) && !ends);
+    // A router in view that has another way, and does not let them pass, has a reason of its own, which is named there.
+    let back = match lookup_from(owner, to, None, Some(device.index)) {
+        Lookup::Via(_, hop) => hop.link == Some(device.index),
+        Lookup::Missing => true,
+        _ => false,
+    };
+    let passes = owner.after.owns(to) || !back || forwards(owner, to.is_ipv6()) != Some(false);
     (!passes).then(|| {
         let words: [(&str, &dyn std::fmt::Display); 3] =
             [("gateway", &gateway), ("owner", &owner.target().id), ("address", &to)];
