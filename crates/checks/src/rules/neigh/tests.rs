@@ -161,7 +161,7 @@ fn an_entry_that_was_wrong_until_the_kernel_asked_anew() {
         world.probe("tcp://10.0.0.2:80", 20, 9);
         world.found()
     };
-    let right = veth(2, "eth0", 4002).mac.unwrap();
+    let right = veth(2, "eth0", 4001).mac.unwrap();
     let told = ["neigh.wrong_lladdr @ netns:client: 10.0.0.2 dev eth0"];
     assert_eq!(entries("02:de:ad:be:ef:00", Some(&right), "reachable"), told);
     // What waited for an answer at the wrong address is its consequence.
