@@ -8,6 +8,7 @@ use crate::evidence::route::{self, Lookup};
 use crate::evidence::segment;
 use crate::evidence::tunnel::{Pair, Tunnel};
 use crate::fixes::by_hand;
+use crate::loss::Kind;
 use std::net::IpAddr;
 use whydrop_model::snapshot::Link;
 use whydrop_model::{Cause, Text, text};
@@ -122,7 +123,7 @@ fn grouped<'a>(here: Tunnel<'a>, others: Vec<Tunnel<'a>>, cause: &'static Cause)
 /// An end on a device that does not lead to the other one, although another device here does.
 fn misplaced<'a>(here: Tunnel<'a>, cause: &'static Cause) -> Option<Culprit<'a>> {
     let space = here.space;
-    let below = here.link.link.and_then(|link| space.link(link)).filter(|below| below.master.is_none())?;
+    let below = lower(here).and_then(|link| space.link(link)).filter(|below| below.master.is_none())?;
     let (there, right) = alike(here).find_map(|there| {
         if !here.sends_to(&there) || !there.sends_to(&here) {
             return None;
@@ -133,7 +134,13 @@ fn misplaced<'a>(here: Tunnel<'a>, cause: &'static Cause) -> Option<Culprit<'a>>
     if segment::reachable(space, below).iter().any(met) {
         return None;
     }
-    Some(between(cause, here, vec![there]).tell(move |_| {
+    let culprit = between(cause, here, vec![there]).takes(move |loss| {
+        // Who is looked for on the wrong device does not answer there.
+        let outer = loss.kind == Kind::Imagined && loss.is_in(space);
+        let outer = outer && here.remotes().any(|remote| loss.asks_for() == Some(remote));
+        sure(outer || Pair(here, there).is_asked(loss))
+    });
+    Some(culprit.tell(move |_| {
         let words: [(&str, &dyn std::fmt::Display); 5] = [
             ("dev", &here.link.name),
             ("below", &below.name),
@@ -147,6 +154,11 @@ fn misplaced<'a>(here: Tunnel<'a>, cause: &'static Cause) -> Option<Culprit<'a>>
     }))
 }
 
+/// The device that it is set to send by.
+fn lower(end: Tunnel<'_>) -> Option<u32> {
+    end.link.details.get("lower")?.parse().ok()
+}
+
 /// The device by which the other end is reached: of a group the one on whose segment the other end's device is.
 fn way_to<'a>(here: Tunnel<'a>, there: Tunnel<'a>) -> Option<&'a Link> {
     let space = here.space;
@@ -156,7 +168,7 @@ fn way_to<'a>(here: Tunnel<'a>, there: Tunnel<'a>) -> Option<&'a Link> {
             _ => None,
         };
     }
-    let lower = there.link.link?;
+    let lower = lower(there)?;
     let on = |link: &&Link| {
         let mut met = segment::reachable(space, link).into_iter();
         met.any(|(seen, device)| seen.same(there.space) && device.index == lower)

@@ -71,6 +71,23 @@ fn an_end_that_sends_from_an_address_that_is_not_its_own() {
 }
 
 #[test]
+fn an_end_on_a_device_that_does_not_lead_there() {
+    let below = |device: u32| {
+        let mut world = world("10.0.0.2", [4789, 4789]);
+        world.both(CLIENT, |s| {
+            let Reading::Present(links) = &mut s.links else { return };
+            links.push(veth(5, "eth1", 9999));
+            let vx0 = links.iter_mut().find(|link| link.name == "vx0").unwrap();
+            vx0.details.insert("lower".into(), device.to_string());
+        });
+        asks_in_vain(&mut world);
+        world.found()
+    };
+    assert_eq!(below(5), ["tunnel.wrong_remote @ netns:client: vx0"]);
+    assert_eq!(below(2), ["neigh.unresolved @ netns:client: 10.8.0.2 dev vx0"]);
+}
+
+#[test]
 fn ends_that_joined_two_groups() {
     let groups = |there: &str| {
         let mut world = World::pair();
