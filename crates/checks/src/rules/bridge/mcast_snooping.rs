@@ -118,10 +118,13 @@ fn deaf<'a>(space: Space<'a>, bridge: &'a Link) -> Vec<Deaf<'a>> {
                 IpAddr::V4(_) => bridge.details.contains_key("querier"),
                 IpAddr::V6(_) => bridge.details.contains_key("querier6"),
             };
-            let known = asked || on(bridge, "mcast_querier") || entries().next().is_some();
+            // Without a querier entries are not used, not even those that are set (br_multicast_querier_exists()).
+            let used = snoops && (asked || on(bridge, "mcast_querier"));
+            let known = used || entries().next().is_some();
+            let served = entries().any(|e| e.port == port.index) && (used || !quiet);
             // A port that is not flooded to gets none without snooping either.
             let kept_back = quiet || snoops && known;
-            if kept_back && !is_flooded(group.group) && !entries().any(|e| e.port == port.index) {
+            if kept_back && !is_flooded(group.group) && !served {
                 let Some(device) = there.after.link(group.link) else { continue };
                 out.push(Deaf { space, bridge, port, there, device, group: group.group });
             }
@@ -278,5 +281,26 @@ mod tests {
     fn a_member_that_is_known_and_a_group_that_is_flooded() {
         assert_eq!(joined(&[12, 13]).report().verdict, Verdict::Clear);
         assert_eq!(joined(&[]).report().verdict, Verdict::Clear);
+    }
+
+    #[test]
+    fn an_entry_serves_a_port_that_is_not_flooded_only_while_somebody_queries() {
+        let queries = |on: bool| {
+            let mut world = joined(&[12]);
+            world.both(HOST, |s| {
+                let Reading::Present(links) = &mut s.links else { return };
+                for link in links.iter_mut() {
+                    if link.index == 12 {
+                        link.details.insert("mcast_flood".into(), "off".into());
+                    }
+                    if on && link.name == "br0" {
+                        link.details.insert("mcast_querier".into(), "on".into());
+                    }
+                }
+            });
+            world.found()
+        };
+        assert_eq!(queries(false), ["bridge.mcast_snooping @ netns:host: p1 group 239.1.1.1"]);
+        assert_eq!(queries(true), Vec::<String>::new());
     }
 }
