@@ -6,7 +6,7 @@ use crate::evidence::case::Space;
 use crate::evidence::packet::Fit;
 use crate::fixes::manual;
 use crate::loss::missing::Frame;
-use crate::loss::{Kind, Loss};
+use crate::loss::{FRAMES, Kind, Loss};
 use crate::rule::{Judgement, Rule};
 use whydrop_facts::place;
 use whydrop_model::delta::Change;
@@ -74,17 +74,17 @@ fn culprit<'a>(space: Space<'a>, link: &'a Link, xdp: &'a Xdp) -> Culprit<'a> {
     let counted = driver_counted(space, dev, &["drop"]);
     let sent = driver_counted(space, dev, &["_tx", "redirect"]);
     let events = space.losses().any(|loss| is_here(space, link, loss));
-    let on_link = |loss: &&Loss<'_>| loss.kind == Kind::Frames && loss.is_at(space, link.index);
-    let frames: u64 = space.losses().filter(on_link).map(|loss| loss.packets).sum();
+    // What a native program sends on and its driver cannot send stands there, among other things.
+    let frames = if xdp.mode == GENERIC { 0 } else { space.link_rise(link, FRAMES) };
     let drops = counted > 0 || events || frames > 0;
     let culprit = Culprit::new(space, &CAUSE, "xdp.receive", Scope::Rule, dev.to_owned())
         .direction(Direction::Receive)
         .on(link.index)
         .takes(move |loss| takes(space, link, loss))
         .harms(move |flow| match flow.suffers() && flow.passes(space, link.index) {
-            true if drops => Fit::Yes,
+            true if counted > 0 || events => Fit::Yes,
             // A driver that counts, and counted none, was not told to send one.
-            true if sent > 0 || xdp.mode == GENERIC && !flow.leaves_sight() => Fit::Maybe,
+            true if frames + sent > 0 || xdp.mode == GENERIC && !flow.leaves_sight() => Fit::Maybe,
             _ => Fit::No,
         })
         .tell(move |_| {
@@ -157,7 +157,7 @@ fn driver_counted(space: Space<'_>, dev: &str, kinds: &[&str]) -> u64 {
         return 0;
     };
     let counts = |name: &str| {
-        let received = name.starts_with("rx") && name.contains("xdp") && !name.contains("err");
+        let received = name.starts_with("rx") && name.contains("xdp");
         received && kinds.iter().any(|kind| name.contains(kind))
     };
     let rises = after.iter().filter(|(name, _)| counts(name));
