@@ -136,7 +136,7 @@ fn request(at: Space<'_>, event: &DropEvent) -> Option<(Tuple, bool)> {
         destination_port: destination.port(),
     };
     let is_answer = match protocol {
-        UDP => !is_open(at, destination) && source.port() < destination.port(),
+        UDP => !is_open(at, destination) && answers(at.case, source, destination),
         ICMP | ICMPV6 => match (protocol, death::payload(event)?.first()?) {
             (ICMP, 8) | (ICMPV6, 128) => false,
             (ICMP, 0) | (ICMPV6, 129) => true,
@@ -145,6 +145,17 @@ fn request(at: Space<'_>, event: &DropEvent) -> Option<(Tuple, bool)> {
         _ => return None,
     };
     Some((if is_answer { tuple.reversed() } else { tuple }, is_answer))
+}
+
+/// True if a datagram goes from a service to who asked it. Where one end alone is open to everybody, that is the service;
+/// else a service has the lower port, as a rule: the ports that a translation chooses may be lower still.
+fn answers(case: Case<'_>, source: SocketAddr, destination: SocketAddr) -> bool {
+    let open = |to: SocketAddr| case.owners(to.ip()).any(|there| is_open(there, to));
+    match (open(source), open(destination)) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => source.port() < destination.port(),
+    }
 }
 
 /// True if a program takes here what anybody sends to this address.

@@ -518,3 +518,30 @@ fn ports_that_are_told_on_another_connection_are_no_scan() {
     assert_eq!(transfers(20), 20);
     assert_eq!(transfers(3), 0, "a scan beside a few good connections");
 }
+
+#[test]
+fn a_request_from_a_low_port_is_no_answer_where_the_other_end_alone_is_a_service() {
+    let asked = |listens: bool| {
+        let mut world = World::pair();
+        if listens {
+            world.listens(SERVER, Protocol::Udp, "0.0.0.0:5300");
+        }
+        world.drops(CLIENT, "NETFILTER_DROP", "nft_do_chain", 4);
+        let Reading::Present(log) = &mut world.observation.drops else { panic!("drops") };
+        log.counts.last_mut().unwrap().protocol = Some(UDP);
+        let event = DropEvent {
+            reason: "NETFILTER_DROP".into(),
+            function: "nft_do_chain".into(),
+            protocol: Some(UDP),
+            source: "10.0.0.1:5000".parse().ok(),
+            destination: "10.0.0.2:5300".parse().ok(),
+            netns_inode: Some(world.observation.namespaces[CLIENT].target.netns_inode),
+            ..DropEvent::default()
+        };
+        log.sampled.extend(std::iter::repeat_n(event, 4));
+        let flows = world.report().flows;
+        flows.into_iter().map(|flow| (flow.target, flow.remote)).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(true), [("netns:client".to_owned(), "10.0.0.2:5300".to_owned())]);
+    assert_eq!(asked(false), [("netns:server".to_owned(), "10.0.0.1:5000".to_owned())]);
+}
