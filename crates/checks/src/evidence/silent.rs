@@ -5,7 +5,7 @@
 
 use super::case::Space;
 use super::flow::Flow;
-use super::program::{Program, Waiting, is_listener};
+use super::program::{Program, Waiting, is_listener, program};
 use super::stall::{Stall, Stalled, held};
 use whydrop_model::flow::{Conversation, FlowDirection};
 use whydrop_model::snapshot::{Process, Protocol, Socket, TcpInfo};
@@ -60,6 +60,16 @@ pub fn silent<'a>(space: Space<'a>, program: Program<'a>) -> Option<Stalled<'a>>
         let before = super::program::before(space, socket);
         let waiting = Waiting { socket, before, owners: vec![program], pending: None };
         Some(Stalled { waiting, program, why })
+    })
+}
+
+/// True if a program that listens at this port takes connections, and can do nothing more for some of them.
+pub fn turns_away(space: Space<'_>, port: u16) -> bool {
+    let listeners = space.after.sockets.iter().filter(|s| is_listener(s) && s.local.port() == port);
+    let mut programs = listeners.flat_map(|s| &s.owners).filter_map(|owner| program(space, owner.pid));
+    programs.any(|program| {
+        let why = silent(space, program).map(|stalled| stalled.why);
+        matches!(why, Some(Stall::NoDescriptors | Stall::SlowClients))
     })
 }
 

@@ -52,7 +52,7 @@ pub fn flows<'a>(case: Case<'a>, nat: &Translators<'a>, first: usize) -> (Vec<Fl
     talks.join_ends(case);
     tail::add(case, &mut talks);
     seldom::add(case, nat, &mut talks);
-    ended::add(&mut talks);
+    ended::add(case, &mut talks);
     restarted::add(case, nat, &mut talks);
     let scans = scans(&talks);
     let mut beyond: BTreeMap<Hop, Group<'_, '_>> = BTreeMap::new();
@@ -320,8 +320,7 @@ fn gone(talk: &Talk<'_>, trouble: &Trouble) -> u64 {
 
 /// The conversations in trouble as the tracer alone tells of them, without anything that was read of their namespaces.
 pub fn told(log: &FlowLog) -> Vec<(Rc<Conversation>, Trouble, u64)> {
-    let mut talks = Talks::of(Some(log));
-    ended::add(&mut talks);
+    let talks = Talks::of(Some(log));
     let bad = talks.list.iter().filter_map(|talk| {
         let trouble = trouble(talk);
         let suffers = match is_stream(&talk.told) {

@@ -1,11 +1,14 @@
 //! Connections that the asked side ends without having said a word: a server that takes them and cannot do more, for want
 //! of descriptors, of workers or of a permission.
 //!
-//! Only a request without an answer is a failure. A health check and a scan say nothing and close themselves; who sends
-//! and wants no answer (logs, measurements) closes first, too.
+//! Only a request without an answer is a failure, and only where it is seen that the server can do no more: to end a
+//! connection is a program's choice otherwise. A health check and a scan say nothing and close themselves; who sends and
+//! wants no answer (logs, measurements) closes first, too.
 
 use super::conversation::{NOTICED_SHARE, lower_bound};
 use super::talk::{Talk, Talks};
+use crate::evidence::case::Case;
+use crate::evidence::silent::turns_away;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use whydrop_model::flow::FlowDirection;
@@ -19,7 +22,7 @@ const APART_NS: u64 = 1_000_000_000;
 type Ports = BTreeMap<(u64, SocketAddr), (u64, u64)>;
 
 /// Marks the conversations of which more are turned away than by accident.
-pub fn add(talks: &mut Talks<'_>) {
+pub fn add(case: Case<'_>, talks: &mut Talks<'_>) {
     let mut ports = Ports::new();
     for talk in talks.list.iter().filter(|talk| talk.told.direction == FlowDirection::In) {
         let (ended, turned) = ports.entry((talk.told.netns_inode, talk.told.local)).or_default();
@@ -33,8 +36,21 @@ pub fn add(talks: &mut Talks<'_>) {
         let meant = told.direction == FlowDirection::Out && all && apart && closed.unanswered > 1;
         let often = closed.unanswered >= SEVERAL
             && lower_bound(closed.unanswered, closed.connections.max(closed.unanswered)) > NOTICED_SHARE;
-        if (meant || often) && !is_denied(talk, &ports) {
+        if (meant || often) && !is_denied(talk, &ports) && is_short(case, talk) {
             talk.turned_away = closed.unanswered;
+        }
+    }
+}
+
+/// True if the program that is asked is in view, and shows that it has nothing left to answer with.
+fn is_short(case: Case<'_>, talk: &Talk<'_>) -> bool {
+    let told = &talk.told;
+    match told.direction {
+        FlowDirection::In => {
+            case.space_by_inode(told.netns_inode).is_some_and(|there| turns_away(there, told.local.port()))
+        }
+        FlowDirection::Out => {
+            case.owners(told.remote.ip()).any(|there| turns_away(there, told.remote.port()))
         }
     }
 }
