@@ -9,8 +9,6 @@ use super::conversation::{NOTICED_SHARE, lower_bound};
 use super::talk::{Talk, Talks};
 use crate::evidence::case::Case;
 use crate::evidence::silent::turns_away;
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use whydrop_model::flow::FlowDirection;
 
 /// So many requests without an answer are no accident.
@@ -18,17 +16,8 @@ const SEVERAL: u64 = 3;
 /// Nor are two, if no other got one, and they are further apart: a client that means it, and not one that tried twice.
 const APART_NS: u64 = 1_000_000_000;
 
-/// By namespace and address that is asked: connections that ended there, and those that got no answer.
-type Ports = BTreeMap<(u64, SocketAddr), (u64, u64)>;
-
 /// Marks the conversations of which more are turned away than by accident.
 pub fn add(case: Case<'_>, talks: &mut Talks<'_>) {
-    let mut ports = Ports::new();
-    for talk in talks.list.iter().filter(|talk| talk.told.direction == FlowDirection::In) {
-        let (ended, turned) = ports.entry((talk.told.netns_inode, talk.told.local)).or_default();
-        *ended += talk.told.closed.connections;
-        *turned += talk.told.closed.unanswered;
-    }
     for talk in &mut talks.list {
         let (closed, told) = (talk.told.closed, &talk.told);
         let all = closed.connections.max(closed.unanswered) == closed.unanswered;
@@ -36,7 +25,7 @@ pub fn add(case: Case<'_>, talks: &mut Talks<'_>) {
         let meant = told.direction == FlowDirection::Out && all && apart && closed.unanswered > 1;
         let often = closed.unanswered >= SEVERAL
             && lower_bound(closed.unanswered, closed.connections.max(closed.unanswered)) > NOTICED_SHARE;
-        if (meant || often) && !is_denied(talk, &ports) && is_short(case, talk) {
+        if (meant || often) && is_short(case, talk) {
             talk.turned_away = closed.unanswered;
         }
     }
@@ -53,12 +42,4 @@ fn is_short(case: Case<'_>, talk: &Talk<'_>) -> bool {
             case.owners(told.remote.ip()).any(|there| turns_away(there, told.remote.port()))
         }
     }
-}
-
-/// True for somebody who knocks, of whose requests none is answered while those of others are: a server that wants no such
-/// guests (tcp wrappers, an allow list) does its duty.
-fn is_denied(talk: &Talk<'_>, ports: &Ports) -> bool {
-    let told = &talk.told;
-    let others = ports.get(&(told.netns_inode, told.local)).is_some_and(|(ended, turned)| ended > turned);
-    told.direction == FlowDirection::In && told.closed.connections <= told.closed.unanswered && others
 }

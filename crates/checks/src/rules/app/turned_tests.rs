@@ -80,21 +80,3 @@ fn a_server_whose_connections_are_all_held_turns_the_others_away() {
     asked(&mut world, 20, 20, 0);
     assert_eq!(world.found(), ["app.slow_clients @ netns:server: nginx (pid 7)"]);
 }
-
-#[test]
-fn who_alone_gets_no_answer_is_not_wanted_there() {
-    let stranger = |answered: u64| {
-        let mut world = served(63);
-        arrived(&mut world, "203.0.113.9:0", |talk| {
-            talk.closed = Closed { connections: 6, unanswered: 6, ..Closed::default() };
-            talk.established = 6;
-        });
-        arrived(&mut world, "0.0.0.0:0", |talk| {
-            talk.closed = Closed { connections: answered, data_segments: answered, ..Closed::default() };
-            talk.established = answered;
-        });
-        world.report().verdict
-    };
-    assert_eq!(stranger(5), Verdict::Clear);
-    assert_eq!(stranger(0), Verdict::Loss);
-}

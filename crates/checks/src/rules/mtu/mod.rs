@@ -39,13 +39,14 @@ const TCP: u8 = 6;
 
 const SET: Text = text!("set the MTU of {dev} to {mtu}", "把 {dev} 的 MTU 设为 {mtu}");
 
-/// True if the flow carries more than a handshake does.
+/// True if the flow carries more than a handshake does. Where no handshake succeeds size is not what ails it.
 fn carries_much(flow: &Flow<'_>) -> bool {
     let probe = flow
         .probe()
         .is_some_and(|probe| probe.http.is_some() || matches!(probe.method.as_str(), "http" | "pmtu"));
     let talk = flow.conversation().is_some_and(|talk| {
-        talk.protocol != TCP || talk.data_repeats + talk.tail_probes + talk.closed.data_segments > 0
+        let data = talk.data_repeats + talk.tail_probes + talk.closed.data_segments;
+        talk.protocol != TCP || data > 0 && (talk.established > 0 || talk.attempts == 0)
     });
     probe || talk
 }
