@@ -122,7 +122,7 @@ fn outer_packets_that_do_not_fit_name_the_tunnel() {
     };
     assert_eq!(carrying(3, 3, 25, 30), ["mtu.tunnel_overhead @ netns:server: vx0"]);
     // No handshake succeeds any more, and an older connection repeats its last segment: nothing small gets through either.
-    assert!(carrying(12, 0, 1, 0).is_empty());
+    assert!(!carrying(12, 0, 1, 0).iter().any(|found| found.starts_with("mtu.")));
 }
 
 #[test]
