@@ -6,7 +6,8 @@
 
 use super::labels::Labels;
 use super::processes::{Monitor, SHIM};
-use super::{Container, Told, files, hidden};
+use super::{Container, Told, files};
+use crate::error::Error;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,9 +26,9 @@ pub(super) struct Spec {
     annotations: Option<Labels>,
 }
 
-/// The annotations of a bundle; none if it has none.
-pub(super) fn annotations(bundle: &Path) -> Labels {
-    let spec: Option<Spec> = files::json(&bundle.join("config.json"));
+/// The annotations of a bundle; none if it has none, or could not be read, which is kept in `unread`.
+pub(super) fn annotations(bundle: &Path, unread: &mut Option<Error>) -> Labels {
+    let spec: Option<Spec> = files::json(&bundle.join("config.json"), unread);
     spec.and_then(|spec| spec.annotations).unwrap_or_default()
 }
 
@@ -44,9 +45,9 @@ pub(super) fn told(monitors: &[Monitor]) -> Vec<Told> {
         files::names(&tasks).into_iter().map(|ns| (0, tasks.join(ns))).collect();
     let shims = monitors.iter().filter(|monitor| monitor.comm.starts_with(SHIM));
     directories.extend(shims.filter_map(|shim| Some((shim.uid, namespace_of(shim)?))));
-    let containers = directories.iter().flat_map(|(uid, directory)| in_namespace(*uid, directory)).collect();
-    let known = Told { source: "containerd files".to_owned(), containers: Ok(containers) };
-    [Some(known), hidden("containerd files", &tasks)].into_iter().flatten().collect()
+    let mut unread = None;
+    let containers = directories.iter().flat_map(|(uid, ns)| in_namespace(*uid, ns, &mut unread)).collect();
+    Told::by_files("containerd files", containers, &[&tasks], unread)
 }
 
 /// The directory of a shim's namespace. All containers of a pod have one shim, which works in the first one's bundle.
@@ -55,7 +56,7 @@ fn namespace_of(shim: &Monitor) -> Option<PathBuf> {
     Some(shim.path(bundle.parent()?.to_str()?))
 }
 
-fn in_namespace(uid: u32, directory: &Path) -> Vec<Container> {
+fn in_namespace(uid: u32, directory: &Path, unread: &mut Option<Error>) -> Vec<Container> {
     let scope = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let container = |id: String| {
         let bundle = directory.join(&id);
@@ -65,7 +66,7 @@ fn in_namespace(uid: u32, directory: &Path) -> Vec<Container> {
         out.uid = uid;
         out.pid = pid_in(&bundle.join("init.pid"));
         out.running = out.pid.is_some();
-        out.read_labels(&annotations(&bundle));
+        out.read_labels(&annotations(&bundle, unread));
         out
     };
     let ids = files::names(directory).into_iter();
@@ -95,12 +96,14 @@ mod tests {
             std::fs::write(namespace.join(id).join("init.pid"), pid).unwrap();
             std::fs::write(namespace.join(id).join("config.json"), config).unwrap();
         }
-        let mut told = in_namespace(0, &namespace);
+        let mut unread = None;
+        let mut told = in_namespace(0, &namespace, &mut unread);
         std::fs::remove_dir_all(&directory).unwrap();
         told.sort_by(|a, b| a.id.cmp(&b.id));
         let [web, gone, odd] = told.as_slice() else { panic!("{told:?}") };
         assert_eq!((web.name(), web.pid, web.running), ("nginx", Some(std::process::id()), true));
         assert!(web.is_in_pod("shop/web") && web.scope.as_deref() == Some("k8s.io"));
         assert!(!gone.running && !odd.running && odd.pid.is_none());
+        assert!(unread.is_some_and(|error| error.to_string().contains("ef/config.json")));
     }
 }

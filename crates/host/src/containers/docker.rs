@@ -2,7 +2,7 @@
 
 use super::http::{self, Trouble};
 use super::labels::Labels;
-use super::{Asked, Container, Told, files, hidden};
+use super::{Asked, Container, Told, files};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -141,8 +141,9 @@ impl Summary {
 /// What it wrote down of them.
 pub(super) fn told_by_files() -> Vec<Told> {
     let directory = files::on_machine(DIRECTORY);
+    let mut unread = None;
     let kept = files::names(&directory).into_iter().filter_map(|id| {
-        let kept: Kept = files::json(&directory.join(id).join("config.v2.json"))?;
+        let kept: Kept = files::json(&directory.join(id).join("config.v2.json"), &mut unread)?;
         let mut out = Container::new(TargetKind::Docker, &kept.id);
         out.names = kept.name.iter().map(|name| name.trim_start_matches('/').to_owned()).collect();
         // A file that outlived its engine may say so of a process that is gone.
@@ -154,8 +155,8 @@ pub(super) fn told_by_files() -> Vec<Told> {
         out.read_kubelet_name();
         Some(out)
     });
-    let known = Told { source: "docker files".to_owned(), containers: Ok(kept.collect()) };
-    [Some(known), hidden("docker files", &directory)].into_iter().flatten().collect()
+    let kept = kept.collect();
+    Told::by_files("docker files", kept, &[&directory], unread)
 }
 
 /// Asks for the first process of a container.

@@ -231,6 +231,22 @@ struct Told {
     containers: Result<Vec<Container>>,
 }
 
+impl Told {
+    /// What state files below a directory say: those that they name, and what hides others.
+    fn by_files(
+        source: &str,
+        containers: Vec<Container>,
+        directories: &[&Path],
+        unread: Option<Error>,
+    ) -> Vec<Self> {
+        let source = || source.to_owned();
+        let known = Self { source: source(), containers: Ok(containers) };
+        let unread = unread.map(|error| Self { source: source(), containers: Err(error) });
+        let hidden = directories.iter().filter_map(|directory| hidden(&source(), directory));
+        std::iter::once(known).chain(unread).chain(hidden).collect()
+    }
+}
+
 /// All containers of this machine.
 #[derive(Debug, Default)]
 pub struct Listing {

@@ -1,6 +1,7 @@
 //! Containers that runc and crun run without any engine, from the state that the runtime keeps.
 
 use super::{Container, Told, files};
+use crate::error::Error;
 use serde::Deserialize;
 use std::path::Path;
 use whydrop_model::TargetKind;
@@ -23,9 +24,10 @@ struct Crun {
 }
 
 pub(super) fn told() -> Vec<Told> {
-    let mut containers = runc(&files::on_machine(RUNC));
-    containers.extend(crun(&files::on_machine(CRUN)));
-    vec![Told { source: "runtimes".to_owned(), containers: Ok(containers) }]
+    let (of_runc, of_crun, mut unread) = (files::on_machine(RUNC), files::on_machine(CRUN), None);
+    let mut containers = runc(&of_runc, &mut unread);
+    containers.extend(crun(&of_crun, &mut unread));
+    Told::by_files("runtimes", containers, &[&of_runc, &of_crun], unread)
 }
 
 fn container(id: &str, pid: u32) -> Container {
@@ -36,17 +38,17 @@ fn container(id: &str, pid: u32) -> Container {
     out
 }
 
-fn runc(directory: &Path) -> Vec<Container> {
+fn runc(directory: &Path, unread: &mut Option<Error>) -> Vec<Container> {
     let states = files::names(directory).into_iter();
-    let states = states.filter_map(|id| files::json::<Runc>(&directory.join(id).join("state.json")));
+    let states = states.filter_map(|id| files::json::<Runc>(&directory.join(id).join("state.json"), unread));
     states.map(|state| container(&state.id, state.init_process_pid)).collect()
 }
 
-fn crun(directory: &Path) -> Vec<Container> {
+fn crun(directory: &Path, unread: &mut Option<Error>) -> Vec<Container> {
     let states = files::names(directory).into_iter();
     states
         .filter_map(|id| {
-            let state: Crun = files::json(&directory.join(&id).join("status"))?;
+            let state: Crun = files::json(&directory.join(&id).join("status"), unread)?;
             Some(container(&id, state.pid))
         })
         .collect()
@@ -69,7 +71,11 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let (a, b) = (runc(&directory), crun(&directory));
+        let mut unread = None;
+        let a = runc(&directory, &mut unread);
+        assert!(unread.is_none(), "no state is no odd state");
+        let b = crun(&directory, &mut unread);
+        assert!(unread.is_some_and(|error| error.to_string().contains("c/status")));
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!(a.first().map(|c| (c.name(), c.pid)), Some(("a", Some(own))));
         assert_eq!((b.len(), b.first().and_then(|c| c.pid)), (1, Some(own)));

@@ -7,8 +7,8 @@
 use super::docker::{ask, socket};
 use super::labels::Labels;
 use super::processes::{CONMON, Monitor};
-use super::{Container, Told, bundles, files, hidden};
-use crate::error::Result;
+use super::{Container, Told, bundles, files};
+use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
@@ -124,11 +124,12 @@ pub(super) fn told(monitors: &[Monitor]) -> Vec<Told> {
         let bundle = conmon.path(conmon.option(&["-b", "--bundle"])?);
         Some((conmon.uid, bundle.parent()?.parent()?.to_owned()))
     }));
-    let stored = stores.iter().flat_map(|(uid, store)| in_store(*uid, store));
+    let mut unread = None;
+    let stored = stores.iter().flat_map(|(uid, store)| in_store(*uid, store, &mut unread));
     let mut containers: HashMap<(u32, String), Container> =
         stored.map(|container| ((container.uid, container.id.clone()), container)).collect();
     for conmon in watched() {
-        let Some(container) = running(conmon) else { continue };
+        let Some(container) = running(conmon, &mut unread) else { continue };
         match containers.get_mut(&(container.uid, container.id.clone())) {
             Some(known) => {
                 if container.engine == TargetKind::Crio {
@@ -140,8 +141,7 @@ pub(super) fn told(monitors: &[Monitor]) -> Vec<Told> {
         }
     }
     let containers = containers.into_values().collect();
-    let known = Told { source: "podman files".to_owned(), containers: Ok(containers) };
-    [Some(known), hidden("podman files", &store)].into_iter().flatten().collect()
+    Told::by_files("podman files", containers, &[&store], unread)
 }
 
 /// The homes of people.
@@ -155,9 +155,9 @@ fn homes() -> Vec<(u32, PathBuf)> {
     passwd.lines().filter_map(home).filter(|(uid, home)| *uid > 0 && home.join(USER_STORE).is_dir()).collect()
 }
 
-fn in_store(uid: u32, store: &Path) -> Vec<Container> {
-    let listed: Vec<Stored> = files::json(&store.join("containers.json")).unwrap_or_default();
-    listed.into_iter().map(|stored| stored.container(uid)).collect()
+fn in_store(uid: u32, store: &Path, unread: &mut Option<Error>) -> Vec<Container> {
+    let listed: Option<Vec<Stored>> = files::json(&store.join("containers.json"), unread);
+    listed.into_iter().flatten().map(|stored| stored.container(uid)).collect()
 }
 
 impl Stored {
@@ -183,7 +183,7 @@ impl Stored {
 }
 
 /// The container that a conmon watches over. What it says of itself is believed only of its children.
-fn running(conmon: &Monitor) -> Option<Container> {
+fn running(conmon: &Monitor, unread: &mut Option<Error>) -> Option<Container> {
     let mut out = Container::new(TargetKind::Podman, conmon.option(&["-c", "--cid"])?);
     out.uid = conmon.uid;
     // When the container ends, conmon has another child, which cleans up, and is not in its namespaces.
@@ -193,7 +193,7 @@ fn running(conmon: &Monitor) -> Option<Container> {
     out.running = out.pid.is_some();
     out.names.extend(conmon.option(&["-n", "--name"]).map(str::to_owned));
     if let Some(bundle) = conmon.option(&["-b", "--bundle"]) {
-        out.read_labels(&bundles::annotations(&conmon.path(bundle)));
+        out.read_labels(&bundles::annotations(&conmon.path(bundle), unread));
     }
     out.read_kubelet_name();
     Some(out)
@@ -235,7 +235,8 @@ mod tests {
         let words =
             "conmon --api-version 1 -c ab12 -u ab12 -r /usr/bin/crun -b /nowhere/ab12/userdata -n web";
         let words = words.split(' ').map(str::to_owned).collect();
-        let web = running(&Monitor { pid: u32::MAX, uid: 1000, comm: CONMON.into(), words }).unwrap();
+        let web =
+            running(&Monitor { pid: u32::MAX, uid: 1000, comm: CONMON.into(), words }, &mut None).unwrap();
         assert_eq!((web.id.as_str(), web.name(), web.running, web.uid), ("ab12", "web", false, 1000));
     }
 }
