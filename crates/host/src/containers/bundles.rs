@@ -33,7 +33,7 @@ pub(super) fn annotations(bundle: &Path, unread: &mut Option<Error>) -> Labels {
 }
 
 /// The process whose number is in a file.
-pub(super) fn pid_in(path: &PathBuf) -> Option<u32> {
+pub(super) fn pid_in(path: &Path) -> Option<u32> {
     let pid = files::text(path, NUMBER)?.trim().parse().ok()?;
     Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
 }

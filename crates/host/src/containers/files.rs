@@ -33,12 +33,12 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
 }
 
 /// At most `limit` bytes of a regular file; none if there is none, it is something else, or it is larger.
-pub(super) fn bytes(path: &PathBuf, limit: usize) -> Option<Vec<u8>> {
+pub(super) fn bytes(path: &Path, limit: usize) -> Option<Vec<u8>> {
     read(path, limit).ok()
 }
 
 /// The same as text.
-pub(super) fn text(path: &PathBuf, limit: usize) -> Option<String> {
+pub(super) fn text(path: &Path, limit: usize) -> Option<String> {
     bytes(path, limit).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 

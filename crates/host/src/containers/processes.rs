@@ -4,7 +4,7 @@ use super::{ID_DIGITS, files};
 use crate::targets::pids;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a command line that are read; conmon's has some 2,000.
 const COMMAND: usize = 64 << 10;
@@ -39,10 +39,10 @@ pub(super) fn monitors() -> Vec<Monitor> {
 }
 
 fn monitor(pid: u32) -> Option<Monitor> {
-    let comm = files::text(&format!("/proc/{pid}/comm").into(), SMALL)?;
+    let comm = files::text(Path::new(&format!("/proc/{pid}/comm")), SMALL)?;
     PROGRAMS.iter().find(|name| comm.starts_with(**name))?;
     let uid = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-    let line = files::bytes(&format!("/proc/{pid}/cmdline").into(), COMMAND)?;
+    let line = files::bytes(Path::new(&format!("/proc/{pid}/cmdline")), COMMAND)?;
     let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
     Some(Monitor { pid, uid, comm, words: words.filter(|word| !word.is_empty()).collect() })
 }
@@ -91,7 +91,7 @@ fn children(pid: u32) -> Vec<u32> {
 /// True if a process of `uid` is the parent of `pid`: nobody else can make it say so.
 pub(super) fn is_child_of(pid: u32, uid: u32) -> bool {
     let parent = || {
-        let stat = files::text(&format!("/proc/{pid}/stat").into(), SMALL)?;
+        let stat = files::text(Path::new(&format!("/proc/{pid}/stat")), SMALL)?;
         // The name in brackets may hold anything.
         let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?;
         Some(std::fs::metadata(format!("/proc/{parent}")).ok()?.uid())
@@ -108,7 +108,7 @@ pub(super) fn container_id(cgroup: &str) -> Option<&str> {
 
 /// The container that a process says to be in, if its cgroup tells.
 pub(super) fn id_of(pid: u32) -> Option<String> {
-    container_id(&files::text(&format!("/proc/{pid}/cgroup").into(), SMALL)?).map(str::to_owned)
+    container_id(&files::text(Path::new(&format!("/proc/{pid}/cgroup")), SMALL)?).map(str::to_owned)
 }
 
 /// The first process of each container whose id is in the name of a cgroup.

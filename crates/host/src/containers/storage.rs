@@ -146,7 +146,7 @@ pub(super) fn told(monitors: &[Monitor]) -> Vec<Told> {
 
 /// The homes of people.
 fn homes() -> Vec<(u32, PathBuf)> {
-    let passwd = files::text(&"/etc/passwd".into(), PASSWD).unwrap_or_default();
+    let passwd = files::text(Path::new("/etc/passwd"), PASSWD).unwrap_or_default();
     let home = |line: &str| {
         let mut fields = line.split(':');
         let uid = fields.nth(2)?.parse().ok()?;
